@@ -1,0 +1,55 @@
+# Everything a person or a machine does with this checkout. `make help` lists it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench generate format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+demo: .venv/demo ## set up, and run the whole system on this machine (ARGS="--help" lists the options)
+	@$(BIN)/sottovoce-demo $(ARGS)
+
+test: .venv/dev ## set up, and run every test (ARGS goes to pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/dev ## lint, types, import rules, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m broker.contract.generate --check
+	$(BIN)/python -m dashboard.grafana --check
+
+bench: .venv/dev ## measure: ratios against a named baseline of the same run
+	@for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
+
+generate: .venv/dev ## write what follows from the tables: ACL, AsyncAPI, schemas, docs, Grafana dashboards
+	$(BIN)/python -m broker.contract.generate
+	$(BIN)/python -m dashboard.grafana
+
+format: .venv/dev ## format and mend what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and caches
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage build dist
+
+# The demo's packages are a part of the developer's, so one environment serves both.
+.venv/demo: pyproject.toml | .venv/bin/pip
+	@echo "Installing the demo's packages into .venv (once; some minutes on a slow network) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+.venv/dev: pyproject.toml | .venv/bin/pip
+	@echo "Installing the developer's packages into .venv (once; TensorFlow is large) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch .venv/demo $@
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Sottovoce needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.11 ..."; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python's venv is missing: sudo apt install python3-venv"; exit 1; }

@@ -1,0 +1,91 @@
+"""The errors a user can meet. Each says what is wrong, where, and what to do.
+
+    SottovoceError                exit 1
+    ├── SettingsError             exit 2   a settings file or an argument is wrong
+    ├── AudioError                exit 3   a recording or a microphone cannot be used
+    ├── BundleError               exit 4   a model bundle is corrupt or does not fit this program
+    ├── LinkError                 exit 5   the broker cannot be reached or refuses this client
+    ├── StoreError                exit 6   a store or an outbox cannot be opened, read or written
+    ├── DataError                 exit 7   training data is missing or unusable
+    └── MessageError              exit 1   a payload breaks the contract (the collector dead-letters it)
+
+Anything else that escapes a program is a defect of Sottovoce and shows as a traceback.
+"""
+
+import sys
+from collections.abc import Callable
+
+__all__ = [
+    "AudioError",
+    "BundleError",
+    "DataError",
+    "LinkError",
+    "MessageError",
+    "SettingsError",
+    "SottovoceError",
+    "StoreError",
+    "exit_with_one_line",
+]
+
+
+class SottovoceError(Exception):
+    """Something that the person who runs a program can mend."""
+
+    exit_code = 1
+
+
+class SettingsError(SottovoceError):
+    """A setting is unknown, has the wrong type, or is out of range."""
+
+    exit_code = 2
+
+
+class AudioError(SottovoceError):
+    """A recording or a microphone cannot be used."""
+
+    exit_code = 3
+
+
+class BundleError(SottovoceError):
+    """A model bundle is corrupt, or does not fit this program."""
+
+    exit_code = 4
+
+
+class LinkError(SottovoceError):
+    """The broker cannot be reached, or refuses this client."""
+
+    exit_code = 5
+
+
+class StoreError(SottovoceError):
+    """A store or an outbox cannot be opened, read or written."""
+
+    exit_code = 6
+
+
+class DataError(SottovoceError):
+    """Training data is missing or unusable."""
+
+    exit_code = 7
+
+
+class MessageError(SottovoceError):
+    """A payload or a topic breaks the contract."""
+
+
+def exit_with_one_line(program: str, run: Callable[[], int]) -> int:
+    """Return what `run` returns; turn a user's error into one line on stderr and its exit code.
+
+    Ctrl-C returns 130, as shells expect; a closed pipe (`| head`) returns 141.
+    """
+    try:
+        return run()
+    except SottovoceError as error:
+        sys.stderr.write(f"{program}: error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # or the interpreter would complain again while it flushes at exit
+        return 141

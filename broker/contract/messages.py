@@ -1,0 +1,250 @@
+"""The payloads on the wire: JSON, one frozen struct each.
+
+A message that holds a field unknown to this version is refused (a new field is a new `schema`, and
+collectors are upgraded first); so are NaN, infinities and values out of range, on both sides of the wire.
+There is no field that could carry audio, features, text or a speaker's identity.
+"""
+
+import enum
+from typing import Annotated, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from broker.contract.decision import Label
+from broker.contract.errors import MessageError
+
+__all__ = [
+    "SCHEMA",
+    "Context",
+    "EmotionEvent",
+    "EventLatency",
+    "Message",
+    "NodeStatus",
+    "Quantiles",
+    "Stage",
+    "StatusReason",
+    "Telemetry",
+    "Versions",
+    "decode",
+    "encode",
+]
+
+SCHEMA: Final = 1
+"""Version of every payload below, as the `v1` in the topics."""
+
+_LARGEST: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exact
+Count = Annotated[int, Meta(ge=0, le=_LARGEST)]
+Microseconds = Annotated[int, Meta(ge=0, le=_LARGEST)]
+Sequence = Annotated[int, Meta(ge=1, le=_LARGEST)]
+Identifier = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$")]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Text = Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class Stage(enum.StrEnum):
+    """The stations of a window, from the sound card to the broker."""
+
+    CAPTURE = "capture"
+    """From the capture of a block's last sample until the pipeline takes the block up."""
+    RESAMPLE = "resample"
+    """To the feature front-end's rate."""
+    FEATURES = "features"
+    """One window to model input."""
+    INFERENCE = "inference"
+    """One run of the model."""
+    DECISION = "decision"
+    """Smoothing and threshold."""
+    TOTAL = "total"
+    """From the capture of the window's last sample to the decided label."""
+    OUTBOX = "outbox"
+    """From the outbox's commit to the first attempt to publish."""
+    PUBLISH = "publish"
+    """From the attempt to publish to the broker's PUBACK."""
+
+
+class Context(enum.StrEnum):
+    """Where a node listens. Decides what is lawful."""
+
+    HOME = "home"
+    VEHICLE = "vehicle"
+    CARE = "care"
+    PUBLIC = "public"
+    RESEARCH = "research"
+
+
+class StatusReason(enum.StrEnum):
+    """Why a status was published."""
+
+    BIRTH = "birth"
+    """The node has connected."""
+    CHANGE = "change"
+    """Something in the status has changed."""
+    STOPPED = "stopped"
+    """The node was told to stop and has delivered what it could."""
+    LOST = "lost"
+    """The broker's word: the node went silent (its will)."""
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every message carries."""
+
+    schema: Literal[1] = SCHEMA
+    boot_id: Identifier
+    """Random per start of the node's program."""
+    time_us: Microseconds
+    """Wall clock, µs since 1970, UTC."""
+
+
+class Versions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What runs on the node."""
+
+    sottovoce: Text
+    python: Text
+    litert: Text
+
+
+class NodeStatus(_Message, frozen=True, kw_only=True):
+    """Retained: what a node is, and whether it is there."""
+
+    online: bool
+    reason: StatusReason
+    versions: Versions
+    model: Text
+    """Name and version of the model, as `<name>/<version>`."""
+    context: Context
+    source: Annotated[str, Meta(min_length=1, max_length=128)]
+    """What the node listens to, in words: a microphone's name, or `replay: synthetic` and the like."""
+    muted: bool
+    clock_synced: bool
+    """Whether the operating system says that the wall clock follows a time server."""
+
+
+class EventLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the time went between sound and label, in µs."""
+
+    capture: Microseconds
+    resample: Microseconds
+    features: Microseconds
+    inference: Microseconds
+    decision: Microseconds
+    total: Microseconds
+
+
+class EmotionEvent(_Message, frozen=True, kw_only=True):
+    """A decided label. (`boot_id`, `seq`) is its identity; the payload never changes once it is in the outbox."""
+
+    seq: Sequence
+    """Counts the events of one outbox, from 1, without gaps, across restarts."""
+    mono_us: Microseconds
+    """Monotonic clock of the node, µs; comparable within one `boot_id`."""
+    clock_synced: bool
+    label: Label
+    confidence: Share
+    model: Text
+    latency_us: EventLatency
+
+
+class Quantiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one stage took, in µs, over one telemetry interval."""
+
+    count: Count
+    p50: Microseconds
+    p95: Microseconds
+    p99: Microseconds
+
+
+class Telemetry(_Message, frozen=True, kw_only=True):
+    """How the node fares, every 10 s. (`boot_id`, `seq`) is its identity."""
+
+    seq: Sequence
+    """Counts the telemetry messages of one outbox, from 1."""
+    outbox_id: Identifier
+    """Random per outbox file: `emitted` and `outbox_dropped` start anew with a new one."""
+    mono_us: Microseconds
+    clock_synced: bool
+    interval_us: Microseconds
+    """What `windows` and `latency_us` cover."""
+    windows: dict[Label, Count]
+    """Windows by smoothed label."""
+    silent_windows: Count
+    """Windows below the level that counts as speech; they are not classified."""
+    latency_us: dict[Stage, Quantiles]
+    """Only the stages that did something."""
+    emitted: Count
+    """Events ever put into this outbox."""
+    outbox_dropped: Count
+    """Events ever thrown out of this outbox because it was full; the oldest go first."""
+    outbox_depth: Count
+    """Messages that wait for their PUBACK now."""
+    outbox_age_us: Microseconds
+    """Age of the oldest of them."""
+    refused_events: Count
+    """Events of this boot that never reached the outbox because the disk refused them."""
+    dropped_blocks: Count
+    """Blocks of audio lost since boot because the pipeline was too slow or the device overran."""
+    reconnects: Count
+    """Connections to the broker after the first, since boot."""
+    rss_bytes: Count
+    cpu_share: Annotated[float, Meta(ge=0)]
+    """CPU seconds per second since the last message; 1 is one core."""
+    temperature_c: float | None
+    """Of the processor, where the system tells."""
+
+
+Message = EmotionEvent | Telemetry | NodeStatus
+M = TypeVar("M", bound=msgspec.Struct)
+
+
+class _Version(msgspec.Struct):
+    schema: int
+
+
+def encode(message: msgspec.Struct, largest_bytes: int) -> bytes:
+    """Return the payload.
+
+    Args:
+        message: one of the structs above.
+        largest_bytes: the topic's limit.
+
+    Raises:
+        MessageError: the message breaks its own contract (NaN and infinities included) or is too large.
+    """
+    payload = msgspec.json.encode(message)
+    decode(payload, type(message), largest_bytes)  # msgspec checks types when it decodes, not when it builds
+    return payload
+
+
+def decode(payload: bytes, kind: type[M], largest_bytes: int) -> M:
+    """Return the message in a payload.
+
+    Args:
+        payload: JSON, UTF-8.
+        kind: the struct that the topic carries.
+        largest_bytes: the topic's limit.
+
+    Raises:
+        MessageError: too large, no JSON, another schema version, or the first field that does not fit.
+    """
+    name = kind.__name__
+    if len(payload) > largest_bytes:
+        msg = f"{name}: {len(payload)} bytes, at most {largest_bytes} are allowed"
+        raise MessageError(msg)
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except msgspec.DecodeError as error:
+        msg = f"{name}: {_why(payload, error)}"
+        raise MessageError(msg) from error
+    except RecursionError as error:
+        msg = f"{name}: nested too deeply"
+        raise MessageError(msg) from error
+
+
+def _why(payload: bytes, error: msgspec.DecodeError) -> str:
+    try:
+        version = msgspec.json.decode(payload, type=_Version).schema
+    except msgspec.DecodeError:
+        return str(error)
+    if version != SCHEMA:
+        return f"schema {version} is not understood, only {SCHEMA}; upgrade the collector before the nodes"
+    return str(error)

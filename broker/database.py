@@ -1,0 +1,77 @@
+"""SQLite files with a format number: the node's outbox, the collector's store and its spool."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from broker.contract.errors import StoreError
+
+__all__ = ["Database", "open_database", "transaction"]
+
+Database = sqlite3.Connection
+
+
+def open_database(
+    path: Path, schema: str, *, form: int, synchronous: Literal["NORMAL", "FULL"], read_only: bool = False
+) -> Database:
+    """Open a file, or make it with this schema; WAL, autocommit, usable from any one thread at a time.
+
+    Args:
+        path: the file; its folder is made when missing.
+        schema: the statements that make an empty file's tables.
+        form: number of the schema; a file with another number is refused.
+        synchronous: FULL: a commit is on the disk when it returns; NORMAL: only after the next checkpoint.
+        read_only: never make or change the file.
+
+    Raises:
+        StoreError: the file cannot be opened, is no database, or is one of something else.
+    """
+    try:
+        if not read_only:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        db = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(db, schema, form, None if read_only else synchronous)
+            if not read_only:
+                path.chmod(0o600)
+        except BaseException:
+            db.close()
+            raise
+    except (OSError, sqlite3.Error) as error:
+        msg = f"{path}: {error}; name a file on a writable disk, or move this one away"
+        raise StoreError(msg) from error
+    return db
+
+
+@contextmanager
+def transaction(db: Database) -> Iterator[None]:
+    """Commit what happens inside, or none of it."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _prepare(db: Database, schema: str, form: int, synchronous: str | None) -> None:
+    """Check the file's form, and make the tables of a new one; `synchronous` is None for a file only read."""
+    (found,) = db.execute("PRAGMA user_version").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if found == 0 and tables:
+        msg = "is a database of something else"
+        raise sqlite3.DatabaseError(msg)
+    if found not in {0, form}:
+        msg = f"is of format {found}, this version of Sottovoce reads format {form}"
+        raise sqlite3.DatabaseError(msg)
+    if synchronous is None:
+        return
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute(f"PRAGMA synchronous = {synchronous}")
+    if found == 0:
+        db.executescript(f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {form};\nCOMMIT;")

@@ -1,0 +1,314 @@
+"""One MQTT 5 session that survives outages. The node and the collector both stand on it.
+
+Three rules, each measured to be necessary (docs/adr/0006):
+
+- A connection is an object. Every reconnect makes a new paho client, so whatever was pending on the old
+  connection (packet ids, acknowledgements, in-flight messages) is dropped with it. A broker that lost its state
+  numbers its packets from 1 again, and an old acknowledgement would discard a new message.
+- The session persists on the broker (clean_start off, long expiry), and every connect subscribes anew.
+- The wait before an attempt doubles and is drawn at random, so that a fleet does not return all at once.
+
+Callbacks arrive on paho's thread and are only put into a queue; one thread of the owner handles them in order.
+"""
+
+import logging
+import queue
+import random
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from broker.contract.errors import LinkError, SettingsError
+from broker.settings import BrokerSettings, secret
+
+__all__ = ["Acknowledged", "Arrived", "Connection", "Event", "Link", "Lost", "Opened", "Subscribed", "Will"]
+
+_log = logging.getLogger(__name__)
+
+_CONNACK_WAIT_S: Final = 10.0
+_SESSION_EXPIRY_S: Final = 7 * 24 * 3600
+
+
+class Will(msgspec.Struct, frozen=True, kw_only=True):
+    """What the broker publishes when this program goes silent."""
+
+    topic: str
+    payload: bytes
+    delay_s: int
+
+
+class Connection:
+    """One connection to the broker, from CONNACK to its loss. Equal to nothing but itself."""
+
+    def __init__(self, client: paho.Client, *, session_present: bool) -> None:
+        """Wrap a connected client."""
+        self._client = client
+        self.session_present = session_present
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
+        """Send at QoS 1 and return the packet id that `Acknowledged` will carry."""
+        return self._client.publish(topic, payload, qos=1, retain=retain).mid
+
+    def subscribe(self, filters: Sequence[str]) -> int:
+        """Subscribe at QoS 1 and return the packet id that `Subscribed` will carry."""
+        _, mid = self._client.subscribe([(each, SubscribeOptions(qos=1)) for each in filters])
+        if mid is None:
+            msg = "the connection was lost before the subscription was sent"
+            raise LinkError(msg)
+        return mid
+
+    def acknowledge(self, packet_id: int) -> None:
+        """Send the PUBACK of a message that arrived on this connection."""
+        self._client.ack(packet_id, 1)
+
+
+class Opened(msgspec.Struct, frozen=True, eq=False):
+    """The broker accepted a connection."""
+
+    connection: Connection
+
+
+class Lost(msgspec.Struct, frozen=True, eq=False):
+    """A connection is gone, and everything that was pending on it."""
+
+    connection: Connection
+
+
+class Arrived(msgspec.Struct, frozen=True, eq=False):
+    """A message; to be acknowledged on the connection that it came by."""
+
+    connection: Connection
+    topic: str
+    payload: bytes
+    packet_id: int
+    """0 for QoS 0, which needs no acknowledgement."""
+
+
+class Acknowledged(msgspec.Struct, frozen=True, eq=False):
+    """The broker's PUBACK."""
+
+    connection: Connection
+    packet_id: int
+    reason: int
+    """0x00 delivered to a queue or a subscriber, 0x10 nobody subscribes, 0x80 and above refused."""
+    at_ns: int
+    """Monotonic time of arrival."""
+
+
+class Subscribed(msgspec.Struct, frozen=True, eq=False):
+    """The broker's SUBACK."""
+
+    connection: Connection
+    packet_id: int
+    reasons: tuple[int, ...]
+
+
+Event = Opened | Lost | Arrived | Acknowledged | Subscribed
+
+
+class Link:
+    """Keeps a session open from `start` to `stop` and reports what happens on it, in order, in a queue."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        client_id: str,
+        *,
+        events: "queue.SimpleQueue[Event | None]",
+        will: Callable[[], Will] | None = None,
+        receive_at_most: int = 64,
+    ) -> None:
+        """Prepare a session.
+
+        Args:
+            settings: where the broker is.
+            client_id: stable name of the session.
+            events: receives every `Event`; the owner may put None into it to wake itself.
+            will: makes the will for each connection.
+            receive_at_most: messages that the broker may send before it waits for acknowledgements.
+
+        Raises:
+            SettingsError: a certificate or key cannot be used.
+        """
+        self._settings = settings
+        self._client_id = client_id
+        self._events = events
+        self._will = will
+        self._receive_at_most = receive_at_most
+        self._tls = _tls_context(settings) if settings.tls else None
+        self._stopping = threading.Event()
+        self._client: paho.Client | None = None
+        self._thread = threading.Thread(target=self._run, name=f"link {client_id}", daemon=True)
+        self._where = f"{settings.host}:{settings.port}"
+        self.connects = 0
+        """Connections so far."""
+
+    def start(self) -> None:
+        """Begin to connect, and keep trying until `stop`."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Disconnect in order (no will) and end. What is unacknowledged stays with whoever keeps it."""
+        self._stopping.set()
+        if (client := self._client) is not None:
+            client.disconnect()
+        self._thread.join(timeout=_CONNACK_WAIT_S)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            problem, was_open = self._connect_once()
+            failures = 1 if was_open else failures + 1
+            if self._stopping.is_set():
+                return
+            if failures == 1:  # said once; the next word is about success
+                _log.warning("broker %s: %s; trying again until it answers", self._where, problem)
+            self._stopping.wait(_wait_s(failures, self._settings))
+
+    def _connect_once(self) -> tuple[str, bool]:
+        """Hold one connection until it is lost; return why it ended and whether it was ever open."""
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            protocol=paho.MQTTv5,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        attempt = _Attempt(client, self._events)
+        client.max_inflight_messages_set(0)  # the owner bounds what is in flight
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
+        if self._settings.username is not None:
+            client.username_pw_set(self._settings.username, secret(self._settings.password_env))
+        if self._will is not None:
+            will = self._will()
+            delay = Properties(PacketTypes.WILLMESSAGE)
+            delay.WillDelayInterval = will.delay_s
+            client.will_set(will.topic, will.payload, qos=1, retain=True, properties=delay)
+        session = Properties(PacketTypes.CONNECT)
+        session.SessionExpiryInterval = _SESSION_EXPIRY_S
+        session.ReceiveMaximum = self._receive_at_most
+        self._client = client
+        try:
+            client.connect(
+                self._settings.host,
+                self._settings.port,
+                keepalive=self._settings.keepalive_s,
+                clean_start=False,
+                properties=session,
+            )
+        except (OSError, ValueError) as error:  # ValueError: a host name that is none
+            return str(error) or type(error).__name__, False
+        client.loop_start()
+        try:
+            if not attempt.answered.wait(_CONNACK_WAIT_S):
+                return "no answer to CONNECT", False
+            if attempt.connection is None:
+                return attempt.problem, False
+            self.connects += 1
+            _log.info("broker %s: connected as %s", self._where, self._client_id)
+            attempt.ended.wait()
+            self._events.put(Lost(attempt.connection))
+            return attempt.problem, True
+        finally:
+            client.disconnect()
+            client.loop_stop()
+
+
+class _Attempt:
+    """Turns one paho client's callbacks into events."""
+
+    def __init__(self, client: paho.Client, events: "queue.SimpleQueue[Event | None]") -> None:
+        self.connection: Connection | None = None
+        self.answered = threading.Event()
+        self.ended = threading.Event()
+        self.problem = "connection lost"
+        self._events = events
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+
+    def _on_connect(
+        self,
+        client: paho.Client,
+        _userdata: object,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self.problem = f"refused: {reason}"
+        else:
+            self.connection = Connection(client, session_present=flags.session_present)
+            self._events.put(Opened(self.connection))
+        self.answered.set()
+
+    def _on_disconnect(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        _flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if reason.is_failure and not self.problem.startswith("refused"):
+            self.problem = f"connection lost: {reason}"
+        self.ended.set()
+        self.answered.set()
+
+    def _on_message(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
+        if self.connection is not None:
+            packet_id = message.mid if message.qos else 0
+            self._events.put(Arrived(self.connection, message.topic, bytes(message.payload), packet_id))
+
+    def _on_publish(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        packet_id: int,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if self.connection is not None:
+            self._events.put(Acknowledged(self.connection, packet_id, reason.value, time.monotonic_ns()))
+
+    def _on_subscribe(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        packet_id: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        if self.connection is not None:
+            self._events.put(Subscribed(self.connection, packet_id, tuple(each.value for each in reasons)))
+
+
+def _wait_s(failures: int, settings: BrokerSettings) -> float:
+    """Return a random wait whose upper bound doubles with each failure in a row."""
+    bound = min(settings.reconnect_most_s, settings.reconnect_first_s * 2.0 ** min(failures - 1, 16))
+    return random.uniform(bound / 2, bound)  # noqa: S311 -- jitter, not a secret
+
+
+def _tls_context(settings: BrokerSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.cert_file is not None:
+            context.load_cert_chain(settings.cert_file, settings.key_file)
+    except (OSError, ssl.SSLError) as error:
+        files = f"ca_file {settings.ca_file}, cert_file {settings.cert_file}, key_file {settings.key_file}"
+        msg = f"broker: {files}: {error}; name PEM files that this user can read"
+        raise SettingsError(msg) from error
+    return context

@@ -1,0 +1,30 @@
+"""What every long-running program does at its start: logging to stderr, and an event set by Ctrl-C or SIGTERM."""
+
+import logging
+import signal
+import threading
+from types import FrameType
+
+__all__ = ["configure_logging", "stop_on_signals"]
+
+
+def configure_logging(*, verbose: bool = False) -> None:
+    """Log to stderr: time, level, module, message."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
+    )
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set; a second signal ends the program as usual."""
+    stop = threading.Event()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, ask)
+    return stop

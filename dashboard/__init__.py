@@ -1,0 +1,1 @@
+"""What happens to messages after the broker: collected, stored, shown."""

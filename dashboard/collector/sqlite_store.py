@@ -1,0 +1,188 @@
+"""The store for one machine: SQLite, where the store itself is the spool.
+
+WAL with synchronous=FULL: a committed batch is on the disk. Rows are keyed by the identity of their message, so
+a message that comes again changes nothing and is counted apart.
+"""
+
+import sqlite3
+from pathlib import Path
+from typing import Any, Final, assert_never
+
+from broker.contract.decision import Label
+from broker.contract.errors import StoreError
+from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry
+from broker.contract.topics import NodeId
+from broker.database import Database, open_database, transaction
+from dashboard.collector.records import DeadLetter, Record, Written
+from dashboard.sqlite_schema import FORM, SCHEMA
+
+__all__ = ["SqliteStore", "keep_dead_letters"]
+
+_MOST_DEAD_LETTERS: Final = 10_000
+
+
+class SqliteStore:
+    """Events, telemetry, status and dead letters in one file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it.
+
+        Raises:
+            StoreError: it cannot be opened, or is no store.
+        """
+        self._path = path
+        self._db = open_database(path, SCHEMA, form=FORM, synchronous="FULL")
+
+    def write(self, batch: list[Record | DeadLetter]) -> Written:
+        """Commit a batch.
+
+        Raises:
+            StoreError: the disk refused; nothing of the batch was written.
+        """
+        try:
+            with transaction(self._db):
+                return self._write(batch)
+        except sqlite3.Error as error:
+            msg = f"store {self._path}: {error}; free the disk or mend its permissions"
+            raise StoreError(msg) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _write(self, batch: list[Record | DeadLetter]) -> Written:
+        stored = redelivered = 0
+        letters = [each for each in batch if isinstance(each, DeadLetter)]
+        for record in batch:
+            if isinstance(record, DeadLetter):
+                continue
+            match record.message:
+                case EmotionEvent() as event:
+                    is_new = self._insert("emotion", _emotion(record.node, event, record.received_us))
+                case Telemetry() as telemetry:
+                    is_new = self._insert("telemetry", _telemetry(record.node, telemetry, record.received_us))
+                    for row in _stages(record.node, telemetry) if is_new else ():
+                        self._insert("stage_latency", row)
+                case NodeStatus() as status:
+                    self._change(record.node, status, record.received_us)
+                    continue
+                case _ as never:
+                    assert_never(never)
+            stored += is_new
+            redelivered += not is_new
+        self._db.execute("UPDATE counter SET value = value + ? WHERE name = 'redelivered'", (redelivered,))
+        keep_dead_letters(self._db, letters)
+        return Written(stored=stored, redelivered=redelivered, dead_letters=len(letters))
+
+    def _insert(self, table: str, row: dict[str, Any]) -> bool:
+        """Insert a row unless its key is there; return whether it was not."""
+        names, marks = ", ".join(row), ", ".join("?" * len(row))
+        statement = f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608 -- names are ours
+        return self._db.execute(statement, tuple(row.values())).rowcount == 1
+
+    def _change(self, node: NodeId, status: NodeStatus, received_us: int) -> None:
+        """Append a status unless it repeats the node's last one: retained messages come on every subscription."""
+        row = _status(node, status)
+        last = self._db.execute(
+            f"SELECT {', '.join(row)} FROM status WHERE site = ? AND node = ? ORDER BY id DESC LIMIT 1",  # noqa: S608 -- names are ours
+            (node.site, node.node),
+        ).fetchone()
+        if last != tuple(row.values()):
+            self._insert("status", row | {"received_us": received_us})
+
+
+def keep_dead_letters(db: Database, letters: list[DeadLetter]) -> None:
+    """Append dead letters, keep the newest 10,000, and count them all; inside the caller's transaction."""
+    if not letters:
+        return
+    db.executemany(
+        "INSERT INTO dead_letter (received_us, topic, reason, size_bytes, head) VALUES (?, ?, ?, ?, ?)",
+        [(each.received_us, each.topic, each.reason, each.size_bytes, each.head) for each in letters],
+    )
+    db.execute("DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM dead_letter) - ?", (_MOST_DEAD_LETTERS,))
+    db.execute("UPDATE counter SET value = value + ? WHERE name = 'dead_letters'", (len(letters),))
+
+
+def _emotion(node: NodeId, event: EmotionEvent, received_us: int) -> dict[str, Any]:
+    return {
+        "site": node.site,
+        "node": node.node,
+        "boot_id": event.boot_id,
+        "seq": event.seq,
+        "time_us": event.time_us,
+        "mono_us": event.mono_us,
+        "clock_synced": event.clock_synced,
+        "label": event.label.value,
+        "confidence": event.confidence,
+        "model": event.model,
+        "capture_us": event.latency_us.capture,
+        "resample_us": event.latency_us.resample,
+        "features_us": event.latency_us.features,
+        "inference_us": event.latency_us.inference,
+        "decision_us": event.latency_us.decision,
+        "total_us": event.latency_us.total,
+        "received_us": received_us,
+    }
+
+
+def _telemetry(node: NodeId, telemetry: Telemetry, received_us: int) -> dict[str, Any]:
+    return {
+        "site": node.site,
+        "node": node.node,
+        "boot_id": telemetry.boot_id,
+        "seq": telemetry.seq,
+        "time_us": telemetry.time_us,
+        "clock_synced": telemetry.clock_synced,
+        "interval_us": telemetry.interval_us,
+        **{label.value: telemetry.windows.get(label, 0) for label in Label},
+        "silent": telemetry.silent_windows,
+        "outbox_id": telemetry.outbox_id,
+        "emitted": telemetry.emitted,
+        "outbox_dropped": telemetry.outbox_dropped,
+        "outbox_depth": telemetry.outbox_depth,
+        "outbox_age_us": telemetry.outbox_age_us,
+        "refused_events": telemetry.refused_events,
+        "dropped_blocks": telemetry.dropped_blocks,
+        "reconnects": telemetry.reconnects,
+        "rss_bytes": telemetry.rss_bytes,
+        "cpu_share": telemetry.cpu_share,
+        "temperature_c": telemetry.temperature_c,
+        "received_us": received_us,
+    }
+
+
+def _stages(node: NodeId, telemetry: Telemetry) -> list[dict[str, Any]]:
+    return [
+        {
+            "site": node.site,
+            "node": node.node,
+            "boot_id": telemetry.boot_id,
+            "seq": telemetry.seq,
+            "time_us": telemetry.time_us,
+            "stage": stage.value,
+            "count": quantiles.count,
+            "p50_us": quantiles.p50,
+            "p95_us": quantiles.p95,
+            "p99_us": quantiles.p99,
+        }
+        for stage, quantiles in telemetry.latency_us.items()
+    ]
+
+
+def _status(node: NodeId, status: NodeStatus) -> dict[str, Any]:
+    return {
+        "site": node.site,
+        "node": node.node,
+        "boot_id": status.boot_id,
+        "time_us": status.time_us,
+        "online": status.online,
+        "reason": status.reason.value,
+        "sottovoce": status.versions.sottovoce,
+        "python": status.versions.python,
+        "litert": status.versions.litert,
+        "model": status.model,
+        "context": status.context.value,
+        "source": status.source,
+        "muted": status.muted,
+        "clock_synced": status.clock_synced,
+    }

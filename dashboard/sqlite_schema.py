@@ -1,0 +1,124 @@
+"""The tables of the SQLite store: written by the collector, read by the console and by anyone with `sqlite3`."""
+
+from typing import Final
+
+__all__ = ["FORM", "SCHEMA"]
+
+FORM: Final = 1
+
+SCHEMA: Final = """
+CREATE TABLE emotion (
+    site TEXT NOT NULL,
+    node TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    time_us INTEGER NOT NULL,      -- the node's wall clock
+    mono_us INTEGER NOT NULL,
+    clock_synced INTEGER NOT NULL,
+    label TEXT NOT NULL,
+    confidence REAL NOT NULL,
+    model TEXT NOT NULL,
+    capture_us INTEGER NOT NULL,
+    resample_us INTEGER NOT NULL,
+    features_us INTEGER NOT NULL,
+    inference_us INTEGER NOT NULL,
+    decision_us INTEGER NOT NULL,
+    total_us INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,  -- the collector's wall clock
+    PRIMARY KEY (site, node, boot_id, seq)
+) WITHOUT ROWID;
+CREATE INDEX emotion_time ON emotion (time_us);
+CREATE INDEX emotion_node_time ON emotion (site, node, time_us);
+
+CREATE TABLE telemetry (
+    site TEXT NOT NULL,
+    node TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    time_us INTEGER NOT NULL,
+    clock_synced INTEGER NOT NULL,
+    interval_us INTEGER NOT NULL,
+    pleasant INTEGER NOT NULL,     -- windows in this interval
+    neutral INTEGER NOT NULL,
+    unpleasant INTEGER NOT NULL,
+    uncertain INTEGER NOT NULL,
+    silent INTEGER NOT NULL,
+    outbox_id TEXT NOT NULL,
+    emitted INTEGER NOT NULL,
+    outbox_dropped INTEGER NOT NULL,
+    outbox_depth INTEGER NOT NULL,
+    outbox_age_us INTEGER NOT NULL,
+    refused_events INTEGER NOT NULL,
+    dropped_blocks INTEGER NOT NULL,
+    reconnects INTEGER NOT NULL,
+    rss_bytes INTEGER NOT NULL,
+    cpu_share REAL NOT NULL,
+    temperature_c REAL,
+    received_us INTEGER NOT NULL,
+    PRIMARY KEY (site, node, boot_id, seq)
+) WITHOUT ROWID;
+CREATE INDEX telemetry_node_time ON telemetry (site, node, time_us);
+
+CREATE TABLE stage_latency (
+    site TEXT NOT NULL,
+    node TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,          -- of the telemetry message
+    time_us INTEGER NOT NULL,
+    stage TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    p50_us INTEGER NOT NULL,
+    p95_us INTEGER NOT NULL,
+    p99_us INTEGER NOT NULL,
+    PRIMARY KEY (site, node, boot_id, seq, stage)
+) WITHOUT ROWID;
+CREATE INDEX stage_latency_node_time ON stage_latency (site, node, time_us);
+
+CREATE TABLE status (              -- one row per change
+    id INTEGER PRIMARY KEY,
+    site TEXT NOT NULL,
+    node TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    time_us INTEGER NOT NULL,
+    online INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    sottovoce TEXT NOT NULL,
+    python TEXT NOT NULL,
+    litert TEXT NOT NULL,
+    model TEXT NOT NULL,
+    context TEXT NOT NULL,
+    source TEXT NOT NULL,
+    muted INTEGER NOT NULL,
+    clock_synced INTEGER NOT NULL,
+    received_us INTEGER NOT NULL
+);
+CREATE INDEX status_node ON status (site, node, id);
+
+CREATE TABLE dead_letter (
+    id INTEGER PRIMARY KEY,
+    received_us INTEGER NOT NULL,
+    topic TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    head BLOB NOT NULL
+);
+
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counter VALUES ('redelivered', 0), ('dead_letters', 0);
+
+-- Lost: what the nodes say they emitted, less what they say they dropped, less what is here.
+CREATE VIEW delivery AS
+SELECT
+    node.site, node.node,
+    coalesce(sent.emitted, 0) AS emitted,
+    coalesce(sent.dropped, 0) AS dropped,
+    (SELECT count(*) FROM emotion e WHERE e.site = node.site AND e.node = node.node) AS stored
+FROM (SELECT DISTINCT site, node FROM telemetry UNION SELECT DISTINCT site, node FROM emotion) AS node
+LEFT JOIN (
+    SELECT site, node, sum(emitted) AS emitted, sum(dropped) AS dropped
+    FROM (
+        SELECT site, node, outbox_id, max(emitted) AS emitted, max(outbox_dropped) AS dropped
+        FROM telemetry GROUP BY site, node, outbox_id
+    ) GROUP BY site, node
+) AS sent ON sent.site = node.site AND sent.node = node.node;
+"""

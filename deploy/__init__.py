@@ -1,0 +1,1 @@
+"""What starts the programs: the demo, images, certificates, service files."""

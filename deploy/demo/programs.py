@@ -1,0 +1,188 @@
+"""Starts Sottovoce's programs on this machine, with their settings and logs in one folder, and ends them again."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from broker.contract.errors import AudioError, LinkError
+from broker.contract.topics import NodeId
+from broker.local import LocalBroker
+from deploy.demo.make_audio import AUDIO
+
+__all__ = ["COLLECTOR", "Place", "Programs", "places"]
+
+COLLECTOR: Final = "collector"
+_READY_WAIT_S: Final = 20.0
+_DRAIN_S: Final = 2
+_ENDINGS: Final = {".wav", ".flac"}
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a node of the demo listens, and to what."""
+
+    node: NodeId
+    context: str
+    source: str
+    """The TOML of its `[source]`."""
+
+
+def places(count: int, clips: Path | None, *, microphone: bool) -> list[Place]:
+    """Return the demo's nodes: two rooms, a vehicle, more rooms if asked, and this machine's microphone.
+
+    Args:
+        count: nodes that replay recordings.
+        clips: a folder of recordings, shared out among the nodes; None: the demo's synthetic sentences.
+        microphone: whether to add a node that listens for real.
+
+    Raises:
+        AudioError: the folder holds no recordings.
+    """
+    known = [("home", "kitchen", "home"), ("home", "living-room", "home"), ("fleet", "van-1", "vehicle")]
+    more = [("home", f"room-{number}", "home") for number in range(4, count + 1)]
+    chosen = [
+        Place(
+            node=NodeId(site, name),
+            context=context,
+            source=_synthetic(known[index % len(known)][1]) if clips is None else _recordings(clips, index, count),
+        )
+        for index, (site, name, context) in enumerate((known + more)[:count])
+    ]
+    if microphone:
+        chosen.append(Place(node=NodeId("home", "this-machine"), context="home", source='kind = "microphone"\n'))
+    return chosen
+
+
+class Programs:
+    """The running programs of one demo."""
+
+    def __init__(self, folder: Path, broker: LocalBroker) -> None:
+        """Prepare to start programs; their settings, logs and files go into `folder`."""
+        self.folder = folder
+        self.store = folder / "store.sqlite"
+        self._broker = broker
+        self._nodes: dict[str, subprocess.Popen[str]] = {}
+        self._others: dict[str, subprocess.Popen[str]] = {}
+
+    def start_collector(self) -> None:
+        """Start the collector, and return when it has subscribed: from then on no event is without a taker.
+
+        Raises:
+            LinkError: it ended, or did not subscribe in time.
+        """
+        settings = f'name = "{COLLECTOR}"\n[sqlite]\npath = "{self.store}"\n' + self._connection(COLLECTOR)
+        process = self._start("dashboard.collector", COLLECTOR, settings, user=COLLECTOR)
+        self._others[COLLECTOR] = process
+        deadline = time.monotonic() + _READY_WAIT_S
+        ready = self.folder / f"{COLLECTOR}.out"
+        while "ready" not in ready.read_text():
+            if process.poll() is not None or time.monotonic() > deadline:
+                msg = f"the collector did not start: {self._last_words(COLLECTOR)}"
+                raise LinkError(msg)
+            time.sleep(0.05)
+
+    def start_console(self, port: int) -> None:
+        """Start the console on a port of this machine."""
+        command = [
+            sys.executable, "-m", "dashboard.console", "run", "--store", str(self.store),
+            "--port", str(port), "--no-browser",
+        ]  # fmt: skip
+        self._others["console"] = self._spawn(command, "console", os.environ)
+
+    def start_node(self, place: Place) -> None:
+        """Start one node."""
+        name = str(place.node).replace("/", "-")
+        settings = (
+            f'site = "{place.node.site}"\nnode = "{place.node.node}"\ncontext = "{place.context}"\n'
+            f"drain_s = {_DRAIN_S}\n"
+            f"[source]\n{place.source}"
+            f'[outbox]\npath = "{self.folder / name}.outbox.sqlite"\n'
+            "[telemetry]\ninterval_s = 5\n" + self._connection(str(place.node))
+        )
+        self._nodes[name] = self._start("edge_node", name, settings, user=str(place.node))
+
+    def ended(self) -> list[str]:
+        """Return what the programs that ended by themselves said last, and forget these programs."""
+        words = []
+        for group in (self._nodes, self._others):
+            for name, process in list(group.items()):
+                if process.poll() is not None:
+                    del group[name]
+                    words.append(f"{name} ended with code {process.returncode}: {self._last_words(name)}")
+        return words
+
+    @property
+    def running_nodes(self) -> int:
+        """How many nodes still run."""
+        return len(self._nodes)
+
+    def stop_nodes(self) -> None:
+        """Let the nodes deliver what they have, and end them."""
+        _end(self._nodes, _DRAIN_S + 1)
+
+    def stop(self) -> None:
+        """End whatever is left."""
+        _end(self._nodes | self._others, 1.5)
+
+    def _connection(self, user: str) -> str:
+        return (
+            f'[broker]\nhost = "127.0.0.1"\nport = {self._broker.port}\ntls = false\nusername = "{user}"\n'
+            "reconnect_most_s = 2\n"
+        )
+
+    def _start(self, module: str, name: str, settings: str, *, user: str) -> subprocess.Popen[str]:
+        config = self.folder / f"{name}.toml"
+        config.write_text(settings, encoding="utf-8")
+        environment = os.environ | {"SOTTOVOCE_BROKER_PASSWORD": self._broker.passwords[user]}
+        return self._spawn([sys.executable, "-m", module, "run", "--config", str(config)], name, environment)
+
+    def _spawn(self, command: Sequence[str], name: str, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+        """Start a program in a session of its own, so that Ctrl-C reaches the demo alone."""
+        with (self.folder / f"{name}.out").open("w") as out, (self.folder / f"{name}.log").open("w") as log:
+            return subprocess.Popen(  # noqa: S603 -- our own programs
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=log, env=environment, text=True,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def _last_words(self, name: str) -> str:
+        lines = (self.folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+
+def _end(processes: dict[str, subprocess.Popen[str]], wait_s: float) -> None:
+    for process in processes.values():
+        process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + wait_s
+    for process in processes.values():
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    processes.clear()
+
+
+def _synthetic(folder: str) -> str:
+    return f'kind = "replay"\nname = "synthetic speech"\npaths = ["{AUDIO / folder}"]\n'
+
+
+def _recordings(clips: Path, index: int, count: int) -> str:
+    """Return every `count`-th recording, mixed: official sets are sorted by emotion."""
+    if not clips.is_dir():
+        msg = f"--clips {clips}: no such folder"
+        raise AudioError(msg)
+    files = sorted(each.absolute() for each in clips.rglob("*") if each.suffix.lower() in _ENDINGS)
+    random.Random(0).shuffle(files)  # noqa: S311 -- the same mixture each time
+    mine = files[index::count]
+    if not mine:
+        msg = f"--clips {clips}: {len(files)} recordings (WAV, FLAC) for {count} nodes; give more, or fewer --nodes"
+        raise AudioError(msg)
+    paths = ", ".join(f'"{each}"' for each in mine)
+    return f'kind = "replay"\nname = "recordings from {clips.name}"\npaths = [{paths}]\n'

@@ -1,0 +1,80 @@
+"""The node's settings file."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from broker.contract.errors import SettingsError
+from broker.contract.messages import Context
+from broker.contract.topics import NodeId
+from broker.settings import BrokerSettings
+from edge_node.outbox import OutboxSettings
+
+__all__ = ["NodeSettings", "SourceSettings", "TelemetrySettings"]
+
+
+class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[source]`: what the node listens to."""
+
+    kind: Literal["microphone", "replay"] = "microphone"
+    device: str | int | None = None
+    """Microphone: part of its name, or its number; None: the system's default."""
+    channel: Annotated[int, Meta(ge=1, le=64)] | None = None
+    """Which channel to hear, from 1; None: a microphone's first, a recording's mix."""
+    paths: tuple[str, ...] = ()
+    """Replay: recordings, and folders of recordings."""
+    name: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    """Replay: what to call it in the status; None: by the files' names."""
+    repeat: bool = True
+    """Replay: begin again after the last."""
+    real_time: bool = True
+    """Replay: as long as the audio lasts; false: as fast as the machine can."""
+
+    def __post_init__(self) -> None:
+        """Refuse a replay of nothing.
+
+        Raises:
+            SettingsError: naming the key.
+        """
+        if self.kind == "replay" and not self.paths:
+            msg = 'source.paths: name at least one recording or folder for kind = "replay"'
+            raise SettingsError(msg)
+
+
+class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[telemetry]`."""
+
+    interval_s: Annotated[float, Meta(ge=1, le=600)] = 10.0
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One node."""
+
+    site: str
+    """Where: a building, a fleet. 1 to 32 of a-z, 0-9 and '-'."""
+    node: str
+    """Which: a room, a vehicle. Likewise."""
+    context: Context
+    """What kind of place; workplaces and schools are not among them (EU AI Act, Art. 5(1)(f))."""
+    bundle: str | None = None
+    """Path of the model bundle; None: the one that comes with the program."""
+    drain_s: Annotated[float, Meta(ge=0, le=60)] = 4.0
+    """On stop: how long to wait for the broker to take what is left; the rest stays in the outbox."""
+    source: SourceSettings = SourceSettings()
+    broker: BrokerSettings = BrokerSettings()
+    outbox: OutboxSettings = OutboxSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+    def __post_init__(self) -> None:
+        """Refuse impossible names.
+
+        Raises:
+            SettingsError: naming the part.
+        """
+        _ = self.identity
+
+    @property
+    def identity(self) -> NodeId:
+        """Site and node together."""
+        return NodeId(self.site, self.node)
