@@ -31,7 +31,8 @@ def _run(config: Path) -> int:
     settings = read_settings(config, CollectorSettings)
     store = _open_store(settings)
     try:
-        consumer = Consumer(settings.broker, settings.name, settings.group, store, ready=_say_ready)
+        group = settings.group if settings.shared else None
+        consumer = Consumer(settings.broker, settings.name, group, store, ready=_say_ready)
         consumer.run(stop_on_signals())
     finally:
         store.close()

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from broker.contract.errors import LinkError, StoreError
+from broker.contract.errors import StoreError
 from broker.contract.topics import TABLE
-from broker.link import Arrived, Connection, Event, Link, Opened, Subscribed
+from broker.link import Arrived, Event, Link, Subscribed
 from broker.settings import BrokerSettings
 from dashboard.collector.records import Store, Written, read_message
 
@@ -35,14 +35,20 @@ class Consumer:
     """Keeps a shared subscription and hands what arrives to a store."""
 
     def __init__(
-        self, broker: BrokerSettings, name: str, group: str, store: Store, *, ready: Callable[[], None] = lambda: None
+        self,
+        broker: BrokerSettings,
+        name: str,
+        group: str | None,
+        store: Store,
+        *,
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare to consume.
 
         Args:
             broker: where to.
             name: this collector's client id; stable, or messages that wait for it are lost.
-            group: name of the shared subscription.
+            group: name of the shared subscription; None: subscribe alone.
             store: where records go; used on the thread of `run` only.
             ready: called at each SUBACK: from here on no message of a node is without a subscriber.
 
@@ -50,10 +56,13 @@ class Consumer:
             SettingsError: the broker's settings cannot be used.
         """
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._link = Link(broker, name, events=self._events, receive_at_most=_RECEIVE_AT_MOST)
         # Mosquitto delivers retained messages to shared subscriptions against the standard, others do not:
         # what is retained is subscribed plainly, by every replica.
-        self._filters = [t.every_node if t.retained else f"$share/{group}/{t.every_node}" for t in TABLE]
+        share = "" if group is None else f"$share/{group}/"
+        self._filters = [row.every_node if row.retained else share + row.every_node for row in TABLE]
+        self._link = Link(
+            broker, name, events=self._events, subscribe_to=self._filters, receive_at_most=_RECEIVE_AT_MOST
+        )
         self._store = store
         self._ready = ready
         self._failing = False
@@ -69,7 +78,7 @@ class Consumer:
             self._link.stop()
 
     def _take(self) -> list[Arrived]:
-        """Return what arrives until the batch is full or a moment has passed, and react to the rest."""
+        """Return what arrives until the batch is full or a moment has passed, and hear of subscriptions."""
         batch: list[Arrived] = []
         deadline = time.monotonic() + _TICK_S
         while len(batch) < _BATCH_MOST:
@@ -81,17 +90,9 @@ class Consumer:
                 if not batch:
                     deadline = time.monotonic() + _BATCH_WAIT_S
                 batch.append(event)
-            elif isinstance(event, Opened):
-                self._subscribe(event.connection)
             elif isinstance(event, Subscribed):
                 self._subscribed(event)
         return batch
-
-    def _subscribe(self, connection: Connection) -> None:
-        try:
-            connection.subscribe(self._filters)
-        except LinkError as error:
-            _log.info("%s", error)
 
     def _subscribed(self, event: Subscribed) -> None:
         if any(reason >= _REFUSED for reason in event.reasons):

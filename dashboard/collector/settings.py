@@ -40,6 +40,8 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Stable and different for each replica: it names the session on the broker."""
     group: Name = "collectors"
     """Replicas of one group share the messages; two groups receive all of them twice."""
+    shared: bool = True
+    """Whether to subscribe as one of a group; false for a lone collector on a broker without shared subscriptions."""
     broker: BrokerSettings = BrokerSettings()
     sqlite: SqliteSettings | None = None
     influxdb: InfluxSettings | None = None

@@ -1,0 +1,194 @@
+"""From a record to points in line protocol: pure functions, the one place that knows InfluxDB's measurements.
+
+InfluxDB keeps one point for each measurement, set of tags and timestamp; a second one overwrites it silently. So a
+point of an event or of telemetry is made from the message alone: the same message, delivered again, is the same point.
+Its timestamp is the node's `time_us` with `seq % 1000` as the missing nanoseconds, so that two messages of one
+microsecond are two points. A status has no `seq`, and a will was written before the birth that it ends: statuses
+are stamped with the moment when the collector heard them.
+
+What is a tag: the words a dashboard groups by that have few values: `site`, `node`, `stage`, and `outbox_id` on
+telemetry (one per outbox file of a node), without which cumulative counters of two outboxes could not be told apart.
+What is not: `boot_id` (a new series at every restart), and `label`. As a tag, a label would be part of a point's
+identity and would make four series of each node's one state, whose last value is the question asked most. As a field it
+answers `last("label")`, and `WHERE "label" = ...` counts it; the share of each label comes from telemetry, which has a
+column of windows for each.
+"""
+
+import math
+from typing import Final, assert_never
+
+import msgspec
+
+from broker.contract.decision import Label
+from broker.contract.errors import MessageError
+from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry
+from broker.contract.topics import NodeId
+from dashboard.collector.records import DeadLetter, Record
+
+__all__ = ["Point", "dead_letter_point", "line", "points"]
+
+_NS_PER_US: Final = 1_000
+
+Field = bool | int | float | str
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """One point; the field names are those of the SQLite store's columns."""
+
+    measurement: str
+    tags: dict[str, str]
+    fields: dict[str, Field]
+    time_ns: int
+    """ns since 1970, UTC."""
+
+
+def points(record: Record) -> list[Point]:
+    """Return what a record is in the store: one point, or for telemetry one more for each stage."""
+    match record.message:
+        case EmotionEvent() as event:
+            return [_emotion(record.node, event)]
+        case Telemetry() as telemetry:
+            return [_telemetry(record.node, telemetry), *_stages(record.node, telemetry)]
+        case NodeStatus() as status:
+            return [_status(record.node, status, record.received_us)]
+        case _ as never:
+            assert_never(never)
+
+
+def dead_letter_point(letter: DeadLetter, number: int) -> Point:
+    """Return a dead letter without any of its payload.
+
+    Args:
+        letter: what could not be understood, or what the store refused.
+        number: counts the dead letters; tells two of one microsecond apart.
+    """
+    return Point(
+        measurement="dead_letter",
+        tags={},  # a topic can be anything: as a tag it would let a stranger make series without end
+        fields={"topic": letter.topic, "reason": letter.reason, "size_bytes": letter.size_bytes},
+        time_ns=_time_ns(letter.received_us, number),
+    )
+
+
+def line(point: Point) -> str:
+    """Return a point in line protocol, timestamp in ns.
+
+    Raises:
+        MessageError: a number is NaN or infinite, which the store cannot hold.
+    """
+    tags = "".join(f",{key}={value}" for key, value in point.tags.items())  # values are names: nothing to escape
+    fields = ",".join(f"{key}={_written(key, value)}" for key, value in point.fields.items())
+    return f"{point.measurement}{tags} {fields} {point.time_ns}"
+
+
+def _written(key: str, value: Field) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return f"{value}i"
+        case float():
+            if not math.isfinite(value):
+                msg = f"{key} is {value}, which no store can hold"
+                raise MessageError(msg)
+            return repr(value)
+        case str():
+            text = value.replace("\\", "\\\\").replace('"', '\\"')
+            return f'"{text}"'
+
+
+def _time_ns(time_us: int, seq: int) -> int:
+    return time_us * _NS_PER_US + seq % _NS_PER_US
+
+
+def _emotion(node: NodeId, event: EmotionEvent) -> Point:
+    return Point(
+        measurement="emotion",
+        tags={"site": node.site, "node": node.node},
+        fields={
+            "boot_id": event.boot_id,
+            "seq": event.seq,
+            "mono_us": event.mono_us,
+            "clock_synced": event.clock_synced,
+            "label": event.label.value,
+            "confidence": float(event.confidence),
+            "model": event.model,
+            "capture_us": event.latency_us.capture,
+            "resample_us": event.latency_us.resample,
+            "features_us": event.latency_us.features,
+            "inference_us": event.latency_us.inference,
+            "decision_us": event.latency_us.decision,
+            "total_us": event.latency_us.total,
+        },
+        time_ns=_time_ns(event.time_us, event.seq),
+    )
+
+
+def _telemetry(node: NodeId, telemetry: Telemetry) -> Point:
+    fields: dict[str, Field] = {
+        "boot_id": telemetry.boot_id,
+        "seq": telemetry.seq,
+        "mono_us": telemetry.mono_us,
+        "clock_synced": telemetry.clock_synced,
+        "interval_us": telemetry.interval_us,
+        **{label.value: telemetry.windows.get(label, 0) for label in Label},
+        "silent": telemetry.silent_windows,
+        "emitted": telemetry.emitted,
+        "outbox_dropped": telemetry.outbox_dropped,
+        "outbox_depth": telemetry.outbox_depth,
+        "outbox_age_us": telemetry.outbox_age_us,
+        "refused_events": telemetry.refused_events,
+        "dropped_blocks": telemetry.dropped_blocks,
+        "reconnects": telemetry.reconnects,
+        "rss_bytes": telemetry.rss_bytes,
+        "cpu_share": float(telemetry.cpu_share),
+    }
+    if telemetry.temperature_c is not None:
+        fields["temperature_c"] = float(telemetry.temperature_c)
+    return Point(
+        measurement="telemetry",
+        tags={"site": node.site, "node": node.node, "outbox_id": telemetry.outbox_id},
+        fields=fields,
+        time_ns=_time_ns(telemetry.time_us, telemetry.seq),
+    )
+
+
+def _stages(node: NodeId, telemetry: Telemetry) -> list[Point]:
+    return [
+        Point(
+            measurement="stage_latency",
+            tags={"site": node.site, "node": node.node, "stage": stage.value},
+            fields={
+                "boot_id": telemetry.boot_id,
+                "seq": telemetry.seq,
+                "count": quantiles.count,
+                "p50_us": quantiles.p50,
+                "p95_us": quantiles.p95,
+                "p99_us": quantiles.p99,
+            },
+            time_ns=_time_ns(telemetry.time_us, telemetry.seq),
+        )
+        for stage, quantiles in telemetry.latency_us.items()
+    ]
+
+
+def _status(node: NodeId, status: NodeStatus, received_us: int) -> Point:
+    return Point(
+        measurement="status",
+        tags={"site": node.site, "node": node.node},
+        fields={
+            "boot_id": status.boot_id,
+            "time_us": status.time_us,
+            "online": status.online,
+            "reason": status.reason.value,
+            "sottovoce": status.versions.sottovoce,
+            "python": status.versions.python,
+            "litert": status.versions.litert,
+            "model": status.model,
+            "context": status.context.value,
+            "source": status.source,
+            "muted": status.muted,
+            "clock_synced": status.clock_synced,
+        },
+        time_ns=_time_ns(received_us, 0),
+    )

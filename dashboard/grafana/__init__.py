@@ -1,0 +1,1 @@
+"""What Grafana shows: provisioning, and dashboards that are built as code."""
