@@ -1,0 +1,1 @@
+"""The web console: what the collector has stored, live, in a browser."""
