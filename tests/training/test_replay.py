@@ -1,0 +1,56 @@
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from broker.contract.decision import DecisionSpec, Label, level_dbfs
+from broker.contract.features import FeatureSpec, extract
+from broker.contract.windows import WindowSpec
+from training.metrics import UNHEARD
+from training.replay import judge, listen
+
+FEATURES = FeatureSpec(fft_samples=512, hop_samples=256, mel_bands=32)
+WINDOW = WindowSpec(length_samples=8_000, hop_samples=4_000)
+Speech = Callable[..., npt.NDArray[np.float32]]
+
+
+def test_windows_are_those_of_the_device(speech: Speech) -> None:
+    samples = speech(1.3)
+    heard = listen(samples, FEATURES, None, WINDOW)
+    assert len(heard.levels_dbfs) == 1 + (20_800 - 8_000) // 4_000
+    np.testing.assert_array_equal(heard.features[2], extract(samples[8_000:16_000], FEATURES, None))
+    assert heard.levels_dbfs[2] == level_dbfs(samples[8_000:16_000])
+
+
+def test_short_clip_is_padded_with_silence(speech: Speech) -> None:
+    samples = speech(0.2)
+    heard = listen(samples, FEATURES, None, WINDOW)
+    np.testing.assert_array_equal(heard.features[0], extract(np.pad(samples, (0, 8_000 - 3_200)), FEATURES, None))
+    assert len(heard.features) == 1
+
+
+def test_clip_label_is_the_likeliest_mean_smoothed_probability(speech: Speech) -> None:
+    answers = iter(np.array([[0.2, 0.7, 0.1], [0.2, 0.1, 0.7], [0.5, 0.2, 0.3]], dtype=np.float32))
+    heard = listen(speech(1.0), FEATURES, None, WINDOW)
+    verdict = judge(heard, lambda _: next(answers), DecisionSpec(smoothing=0.5, uncertain_below=0.41))
+    # smoothed: (.2 .7 .1), (.2 .4 .4), (.35 .3 .35)
+    np.testing.assert_allclose(verdict.mean, [0.25, 1.4 / 3, 0.85 / 3], rtol=1e-5)
+    assert verdict.decided == 1
+    assert [decision.label for decision in verdict.decisions] == [Label.NEUTRAL, Label.UNCERTAIN, Label.UNCERTAIN]
+
+
+def test_silence_is_not_classified_and_ends_smoothing(speech: Speech) -> None:
+    answers = iter(np.array([[0.9, 0.1, 0.0], [0.0, 0.1, 0.9]], dtype=np.float32))
+    samples = np.concatenate((speech(0.5), np.zeros(8_000, dtype=np.float32), speech(0.5)))
+    heard = listen(samples, FEATURES, None, WindowSpec(length_samples=8_000, hop_samples=8_000))
+    verdict = judge(heard, lambda _: next(answers), DecisionSpec(smoothing=0.5))
+    assert verdict.windows == 3
+    assert [decision.confidence for decision in verdict.decisions] == pytest.approx([0.9, 0.9])
+
+
+def test_clip_without_speech_has_no_label() -> None:
+    heard = listen(np.zeros(16_000, dtype=np.float32), FEATURES, None, WINDOW)
+    verdict = judge(heard, lambda _: np.full(3, 1 / 3, dtype=np.float32), DecisionSpec())
+    assert verdict.decided == UNHEARD
+    assert verdict.decisions == ()

@@ -1,0 +1,1 @@
+"""Training: from corpora of emotional speech to the bundle that nodes run."""

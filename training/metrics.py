@@ -1,0 +1,84 @@
+"""Scores of three-class decisions, from counts alone.
+
+UAR, the unweighted mean of the recalls, is the score to compare by: the corpora are unbalanced
+(unpleasant is more than half), so a model stuck on one class has a fair accuracy and a UAR of one third.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from broker.contract.decision import CLASSES
+
+__all__ = ["UNHEARD", "Scores", "corpus_macro_uar", "merge", "score"]
+
+UNHEARD: Final = -1
+"""Decision for a clip in which no speech was heard; always wrong."""
+
+
+class Scores(msgspec.Struct, frozen=True, kw_only=True):
+    """How well decisions fit the truth; shares are of 1."""
+
+    clips: int
+    accuracy: float
+    uar: float
+    """Unweighted mean of the recalls of the classes present."""
+    macro_f1: float
+    """Unweighted mean of the F1 of the classes present."""
+    recall: tuple[float | None, ...]
+    """Per class in the order of `CLASSES`; None: the class is absent."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Rows: truth; columns: decision; both in the order of `CLASSES`."""
+    unheard: tuple[int, ...]
+    """Clips without a decision, per true class."""
+
+
+def score(truth: npt.NDArray[np.int64], decided: npt.NDArray[np.int64]) -> Scores:
+    """Return the scores of some decisions.
+
+    Args:
+        truth: shape (n,), indices into `CLASSES`; n is at least 1.
+        decided: shape (n,), indices into `CLASSES`, or `UNHEARD`.
+
+    Raises:
+        ValueError: the shapes differ, or there is nothing to score.
+    """
+    if truth.shape != decided.shape or truth.size == 0:
+        msg = f"cannot score {decided.shape} decisions against {truth.shape} labels"
+        raise ValueError(msg)
+    confusion = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
+    heard = decided != UNHEARD
+    np.add.at(confusion, (truth[heard], decided[heard]), 1)
+    return _from_counts(confusion, np.bincount(truth[~heard], minlength=len(CLASSES)))
+
+
+def merge(parts: Iterable[Scores]) -> Scores:
+    """Return the scores of several sets of clips taken as one, such as the test sides of all folds."""
+    listed = list(parts)
+    return _from_counts(
+        np.sum([part.confusion for part in listed], axis=0), np.sum([part.unheard for part in listed], axis=0)
+    )
+
+
+def _from_counts(confusion: npt.NDArray[np.int64], unheard: npt.NDArray[np.int64]) -> Scores:
+    hits, chosen = np.diag(confusion), confusion.sum(axis=0)
+    present = confusion.sum(axis=1) + unheard
+    recall = [hits[k] / present[k] if present[k] else None for k in range(len(CLASSES))]
+    f1 = [2 * hits[k] / (present[k] + chosen[k]) for k in range(len(CLASSES)) if present[k]]
+    return Scores(
+        clips=int(present.sum()),
+        accuracy=float(hits.sum() / present.sum()),
+        uar=float(np.mean([value for value in recall if value is not None])),
+        macro_f1=float(np.mean(f1)),
+        recall=tuple(None if value is None else float(value) for value in recall),
+        confusion=tuple(tuple(int(cell) for cell in row) for row in confusion),
+        unheard=tuple(int(count) for count in unheard),
+    )
+
+
+def corpus_macro_uar(per_corpus: Mapping[str, Scores]) -> float:
+    """Return the unweighted mean of the corpora's UAR, so that a large corpus does not outvote a small one."""
+    return float(np.mean([scores.uar for scores in per_corpus.values()]))
