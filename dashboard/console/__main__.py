@@ -46,10 +46,11 @@ def _run(arguments: argparse.Namespace) -> int:
         msg = f"--port {port}: 0 to 65535"
         raise SettingsError(msg)
     with closing(_reader(settings, arguments.store)) as reader:
-        return _serve(reader, host, port, opens_browser=not arguments.no_browser and _has_desktop())
+        names = frozenset((host.lower(), *(name.lower() for name in settings.names)))
+        return _serve(reader, host, port, names, opens_browser=not arguments.no_browser and _has_desktop())
 
 
-def _serve(reader: Reader, host: str, port: int, *, opens_browser: bool) -> int:
+def _serve(reader: Reader, host: str, port: int, names: frozenset[str], *, opens_browser: bool) -> int:
     try:
         reader.live(now_us())
     except NoStoreYetError as error:
@@ -66,7 +67,7 @@ def _serve(reader: Reader, host: str, port: int, *, opens_browser: bool) -> int:
         if opens_browser:
             webbrowser.open(url)
 
-    serve(reader, listener, host, ready)
+    serve(reader, listener, names, ready)
     return 0
 
 

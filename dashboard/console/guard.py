@@ -40,10 +40,10 @@ def is_loopback(host: str) -> bool:
 class Guard:
     """An ASGI application in front of the console's."""
 
-    def __init__(self, app: App, *, loopback_only: bool) -> None:
-        """Guard `app`; `loopback_only`: it is served on this machine alone, so it is asked by no other name."""
+    def __init__(self, app: App, names: frozenset[str]) -> None:
+        """Guard `app`, which answers when it is asked by a loopback name or by one of `names`."""
         self.app = app
-        self._loopback_only = loopback_only
+        self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 403 to what is not meant for the console, and add headers to the rest."""
@@ -65,7 +65,8 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1")
         origin = headers.get(b"origin", b"").decode("latin-1")
         try:
-            if self._loopback_only and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+            asked = urlsplit(f"//{host}").hostname or ""
+            if not is_loopback(asked) and asked not in self._names:
                 return False
             return not origin or urlsplit(origin).netloc == host
         except ValueError:  # neither a host nor an origin

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Response
 from nicegui import ui
 
 from broker.contract.errors import SettingsError, StoreError
-from dashboard.console.guard import Guard, is_loopback
+from dashboard.console.guard import Guard
 from dashboard.console.looks import FAVICON
 from dashboard.console.page import show
 from dashboard.console.readings import Node, NoStoreYetError, Reader, presence
@@ -47,13 +47,13 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(reader: Reader, listener: socket.socket, host: str, ready: Callable[[], None]) -> None:
+def serve(reader: Reader, listener: socket.socket, names: frozenset[str], ready: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         reader: the store.
         listener: where to.
-        host: the address that was asked for.
+        names: by which it may be asked, beside loopback names.
         ready: called when pages are answered.
     """
     watch = Watch(reader)
@@ -66,7 +66,7 @@ def serve(reader: Reader, listener: socket.socket, host: str, ready: Callable[[]
     ui.page("/", title="Sottovoce", favicon=FAVICON, language="en-US")(page)
     ui.run_with(api, dark=None, tailwind=False, show_welcome_message=False, binding_refresh_interval=None)
     config = uvicorn.Config(
-        Guard(api, loopback_only=is_loopback(host)),
+        Guard(api, names),
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -29,6 +29,8 @@ class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     """The console asks nobody for a password: put a proxy that does in front before you name another address."""
+    names: tuple[str, ...] = ()
+    """Names by which browsers may ask for it, beside localhost and `host`: a proxy's, a container's."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
     """0: any free one."""
     sqlite: SqliteSettings = SqliteSettings()

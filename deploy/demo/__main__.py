@@ -76,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> int:
             broker.stop()
         result = figures(programs.store, broker.kind)
     _print(result, as_json=arguments.json)
-    return 1 if complaints or result.lost or result.duplicates else 0
+    return 1 if complaints or result.lost or result.duplicates or not result.stored else 0
 
 
 def _in_words(broker: LocalBroker) -> str:

@@ -77,7 +77,11 @@ class Programs:
         Raises:
             LinkError: it ended, or did not subscribe in time.
         """
-        settings = f'name = "{COLLECTOR}"\n[sqlite]\npath = "{self.store}"\n' + self._connection(COLLECTOR)
+        settings = (
+            f'name = "{COLLECTOR}"\n'
+            f"shared = {str(self._broker.kind == 'mosquitto').lower()}\n"  # iotcore loses messages of shared ones
+            f'[sqlite]\npath = "{self.store}"\n' + self._connection(COLLECTOR)
+        )
         process = self._start("dashboard.collector", COLLECTOR, settings, user=COLLECTOR)
         self._others[COLLECTOR] = process
         deadline = time.monotonic() + _READY_WAIT_S

@@ -34,7 +34,7 @@ class Console:
             )
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()  # blocks until it serves, or ends
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", self.url), self.log
+        assert re.fullmatch(r"http://[\d.]+:\d+/", self.url), self.log
 
     @property
     def log(self) -> str:
@@ -180,6 +180,23 @@ def test_settings_name_the_store_and_the_port(tmp_path: Path, path: Path) -> Non
 def test_what_another_site_asks_is_refused(console: Console, headers: dict[str, str]) -> None:
     for path in ("", "api/v1/nodes", "healthz", "_nicegui_ws/socket.io/?EIO=4&transport=polling"):
         assert httpx.get(f"{console.url}{path}", headers=headers).status_code == httpx.codes.FORBIDDEN
+
+
+def test_a_console_on_every_address_answers_to_its_names_only(tmp_path: Path) -> None:
+    config = tmp_path / "console.toml"
+    config.write_text('host = "0.0.0.0"\nport = 0\nnames = ["Console.Example"]\n')
+    console = Console(tmp_path, "--config", str(config))
+    url = console.url.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 -- it is asked on loopback
+    codes = {
+        name: httpx.get(f"{url}healthz", headers={"Host": name}).status_code
+        for name in ("localhost:1", "console.example", "evil.example")
+    }
+    assert console.stop() == 0
+    assert codes == {
+        "localhost:1": httpx.codes.OK,
+        "console.example": httpx.codes.OK,
+        "evil.example": httpx.codes.FORBIDDEN,
+    }
 
 
 def test_a_websocket_of_another_site_is_refused(console: Console) -> None:
