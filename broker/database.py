@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,8 @@ def open_database(
     try:
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                path.touch(mode=0o600)  # before SQLite makes the files beside it, which take over the mode
         uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
         db = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
         try:
@@ -40,7 +42,7 @@ def open_database(
         except BaseException:
             db.close()
             raise
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, ValueError, sqlite3.Error) as error:
         msg = f"{path}: {error}; name a file on a writable disk, or move this one away"
         raise StoreError(msg) from error
     return db
@@ -62,8 +64,8 @@ def transaction(db: Database) -> Iterator[None]:
 def _prepare(db: Database, schema: str, form: int, synchronous: str | None) -> None:
     """Check the file's form, and make the tables of a new one; `synchronous` is None for a file only read."""
     (found,) = db.execute("PRAGMA user_version").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if found == 0 and tables:
+    tables = _tables_in(db)
+    if (found == 0 and tables) or (found == form and not _tables_of(schema) <= _tables_in(db)):
         msg = "is a database of something else"
         raise sqlite3.DatabaseError(msg)
     if found not in {0, form}:
@@ -75,3 +77,13 @@ def _prepare(db: Database, schema: str, form: int, synchronous: str | None) -> N
     db.execute(f"PRAGMA synchronous = {synchronous}")
     if found == 0:
         db.executescript(f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {form};\nCOMMIT;")
+
+
+def _tables_of(schema: str) -> set[str]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(schema)
+        return _tables_in(db)
+
+
+def _tables_in(db: Database) -> set[str]:
+    return {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}

@@ -28,7 +28,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from broker.contract.errors import LinkError, SettingsError
+from broker.contract.errors import SettingsError
 from broker.settings import BrokerSettings, secret
 
 __all__ = ["Acknowledged", "Arrived", "Connection", "Event", "Link", "Lost", "Opened", "Subscribed", "Will"]
@@ -36,6 +36,9 @@ __all__ = ["Acknowledged", "Arrived", "Connection", "Event", "Link", "Lost", "Op
 _log = logging.getLogger(__name__)
 
 _CONNACK_WAIT_S: Final = 10.0
+_STEADY_S: Final = 20.0
+"""A connection that lasted this long was a good one. Mosquitto closes a connection after it refused a message: to
+begin anew with the shortest wait each time would be a storm."""
 _SESSION_EXPIRY_S: Final = 7 * 24 * 3600
 
 
@@ -58,14 +61,6 @@ class Connection:
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
         """Send at QoS 1 and return the packet id that `Acknowledged` will carry."""
         return self._client.publish(topic, payload, qos=1, retain=retain).mid
-
-    def subscribe(self, filters: Sequence[str]) -> int:
-        """Subscribe at QoS 1 and return the packet id that `Subscribed` will carry."""
-        _, mid = self._client.subscribe([(each, SubscribeOptions(qos=1)) for each in filters])
-        if mid is None:
-            msg = "the connection was lost before the subscription was sent"
-            raise LinkError(msg)
-        return mid
 
     def acknowledge(self, packet_id: int) -> None:
         """Send the PUBACK of a message that arrived on this connection."""
@@ -109,7 +104,6 @@ class Subscribed(msgspec.Struct, frozen=True, eq=False):
     """The broker's SUBACK."""
 
     connection: Connection
-    packet_id: int
     reasons: tuple[int, ...]
 
 
@@ -125,6 +119,7 @@ class Link:
         client_id: str,
         *,
         events: "queue.SimpleQueue[Event | None]",
+        subscribe_to: Sequence[str] = (),
         will: Callable[[], Will] | None = None,
         receive_at_most: int = 64,
     ) -> None:
@@ -134,15 +129,18 @@ class Link:
             settings: where the broker is.
             client_id: stable name of the session.
             events: receives every `Event`; the owner may put None into it to wake itself.
+            subscribe_to: topic filters, subscribed at QoS 1 on each connection, whether its session is new or not.
             will: makes the will for each connection.
             receive_at_most: messages that the broker may send before it waits for acknowledgements.
 
         Raises:
-            SettingsError: a certificate or key cannot be used.
+            SettingsError: a certificate, a key or the file with the password cannot be used.
         """
         self._settings = settings
+        self._password = None if settings.username is None else secret(settings.password_env)
         self._client_id = client_id
         self._events = events
+        self._filters = [(each, SubscribeOptions(qos=1)) for each in subscribe_to]
         self._will = will
         self._receive_at_most = receive_at_most
         self._tls = _tls_context(settings) if settings.tls else None
@@ -150,6 +148,7 @@ class Link:
         self._client: paho.Client | None = None
         self._thread = threading.Thread(target=self._run, name=f"link {client_id}", daemon=True)
         self._where = f"{settings.host}:{settings.port}"
+        self._said: set[str] = set()
         self.connects = 0
         """Connections so far."""
 
@@ -167,16 +166,25 @@ class Link:
     def _run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
-            problem, was_open = self._connect_once()
-            failures = 1 if was_open else failures + 1
+            began = time.monotonic()
+            problem = self._connect_once()
             if self._stopping.is_set():
                 return
-            if failures == 1:  # said once; the next word is about success
-                _log.warning("broker %s: %s; trying again until it answers", self._where, problem)
+            if time.monotonic() - began >= _STEADY_S:
+                failures = 0
+                self._said.clear()
+            failures += 1
+            self._say(logging.WARNING, f"{problem}; trying again until it lasts")
             self._stopping.wait(_wait_s(failures, self._settings))
 
-    def _connect_once(self) -> tuple[str, bool]:
-        """Hold one connection until it is lost; return why it ended and whether it was ever open."""
+    def _say(self, level: int, what: str) -> None:
+        """Log what happened, once until a connection has lasted: an outage and a quarrel fill no disk."""
+        if what not in self._said:
+            self._said.add(what)
+            _log.log(level, "broker %s: %s", self._where, what)
+
+    def _connect_once(self) -> str:
+        """Hold one connection until it is lost; return why it ended."""
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
@@ -184,12 +192,12 @@ class Link:
             reconnect_on_failure=False,
             manual_ack=True,
         )
-        attempt = _Attempt(client, self._events)
+        attempt = _Attempt(client, self._events, self._filters)
         client.max_inflight_messages_set(0)  # the owner bounds what is in flight
         if self._tls is not None:
             client.tls_set_context(self._tls)
         if self._settings.username is not None:
-            client.username_pw_set(self._settings.username, secret(self._settings.password_env))
+            client.username_pw_set(self._settings.username, self._password)
         if self._will is not None:
             will = self._will()
             delay = Properties(PacketTypes.WILLMESSAGE)
@@ -208,32 +216,39 @@ class Link:
                 properties=session,
             )
         except (OSError, ValueError) as error:  # ValueError: a host name that is none
-            return str(error) or type(error).__name__, False
+            return str(error) or type(error).__name__
         client.loop_start()
         try:
             if not attempt.answered.wait(_CONNACK_WAIT_S):
-                return "no answer to CONNECT", False
-            if attempt.connection is None:
-                return attempt.problem, False
+                return "no answer to CONNECT"
+            if attempt.connection is None or self._stopping.is_set():  # `stop` may have met an earlier client
+                return attempt.problem
             self.connects += 1
-            _log.info("broker %s: connected as %s", self._where, self._client_id)
+            self._say(logging.INFO, f"connected as {self._client_id}")
             attempt.ended.wait()
-            self._events.put(Lost(attempt.connection))
-            return attempt.problem, True
+            return attempt.problem
         finally:
             client.disconnect()
             client.loop_stop()
+            if attempt.connection is not None:  # also when it opened after we gave up; nothing of it comes after this
+                self._events.put(Lost(attempt.connection))
 
 
 class _Attempt:
     """Turns one paho client's callbacks into events."""
 
-    def __init__(self, client: paho.Client, events: "queue.SimpleQueue[Event | None]") -> None:
+    def __init__(
+        self,
+        client: paho.Client,
+        events: "queue.SimpleQueue[Event | None]",
+        filters: list[tuple[str, SubscribeOptions]],
+    ) -> None:
         self.connection: Connection | None = None
         self.answered = threading.Event()
         self.ended = threading.Event()
         self.problem = "connection lost"
         self._events = events
+        self._filters = filters
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -253,6 +268,8 @@ class _Attempt:
         else:
             self.connection = Connection(client, session_present=flags.session_present)
             self._events.put(Opened(self.connection))
+            if self._filters:
+                client.subscribe(self._filters)
         self.answered.set()
 
     def _on_disconnect(
@@ -288,12 +305,12 @@ class _Attempt:
         self,
         _client: paho.Client,
         _userdata: object,
-        packet_id: int,
+        _packet_id: int,
         reasons: list[ReasonCode],
         _properties: Properties | None,
     ) -> None:
         if self.connection is not None:
-            self._events.put(Subscribed(self.connection, packet_id, tuple(each.value for each in reasons)))
+            self._events.put(Subscribed(self.connection, tuple(each.value for each in reasons)))
 
 
 def _wait_s(failures: int, settings: BrokerSettings) -> float:

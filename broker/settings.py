@@ -20,7 +20,7 @@ Seconds = Annotated[float, Meta(gt=0, le=3_600)]
 class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the broker is, and how to prove who we are. `[broker]` in every program's settings."""
 
-    host: str = "localhost"
+    host: Annotated[str, Meta(min_length=1)] = "localhost"
     port: Port = 8883
     tls: bool = True
     """Switch off for a broker on this machine only."""
@@ -62,9 +62,9 @@ def read_settings(path: Path, kind: type[S]) -> S:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        msg = f"settings file {path}: {error.strerror}; see docs/node.md for an example"
+        msg = f"settings file {path}: {error.strerror}; docs/ has an example for each program"
         raise SettingsError(msg) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = f"settings file {path}: not valid TOML: {error}"
         raise SettingsError(msg) from error
     try:
@@ -96,7 +96,10 @@ def _named(error: Exception, raw: object) -> str:
         return text
     key = path.rstrip("`")
     value = raw
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
+    for part in key.replace("[", ".").replace("]", "").split("."):
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdecimal():
+            value = value[int(part)]
     found = "" if value is None or isinstance(value, dict) else f" (found {value!r})"
     return f"{key}: {text}{found}"

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its threads cost more than such small products
 
 import argparse
+import io
 import json
 import logging
 import sys
@@ -19,6 +20,9 @@ _log = logging.getLogger(__name__)
 
 def main() -> int:
     """Run the program and return its exit code (docs/node.md lists them)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no "µ" still gets the rest
     arguments = _parser().parse_args()
     configure_logging(verbose=arguments.verbose)
     return exit_with_one_line("sottovoce-node", lambda: int(arguments.run(arguments)))

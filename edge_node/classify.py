@@ -51,10 +51,11 @@ def classify(file: Path, bundle_path: str | None, channel: int | None) -> Timeli
     samples, rate_hz = read_recording(file, channel)
     manifest, pipeline = load_pipeline(bundle_path)
     length_s = manifest.window.length_samples / manifest.features.sample_rate_hz
+    wanted_s = max(length_s, len(samples) / rate_hz)
     # a resampler holds a little back at the end: half a second of silence pushes the last window out of it
-    wanted = max(len(samples), int((length_s + 0.5) * rate_hz)) if len(samples) / rate_hz < length_s else len(samples)
-    padded = np.pad(samples, (0, wanted - len(samples)))
-    heard = [each for block in _blocks(padded, rate_hz) for each in pipeline.hear(block)]
+    padded = np.pad(samples, (0, int((wanted_s + 0.5) * rate_hz) - len(samples)))
+    everything = (each for block in _blocks(padded, rate_hz) for each in pipeline.hear(block))
+    heard = [each for each in everything if each.end_s <= wanted_s + 1e-6]
     return Timeline(
         file=str(file),
         model=manifest.identity,

@@ -184,8 +184,8 @@ def load_pipeline(bundle_path: str | None) -> tuple[Manifest, Pipeline]:
     where = bundle_path or "the factory model"
     try:
         data = factory_bundle() if bundle_path is None else Path(bundle_path).read_bytes()
-    except OSError as error:
-        msg = f"{where}: {error.strerror}; name a model bundle"
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        msg = f"{where}: {getattr(error, 'strerror', error)}; name a model bundle"
         raise BundleError(msg) from error
     bundle = read_bundle(data, where)
     return bundle.manifest, Pipeline(bundle.manifest, verify(bundle, where))

@@ -16,7 +16,7 @@ One instance belongs to one thread; two threads open the same file twice.
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -39,6 +39,7 @@ CREATE TABLE message (
     stored_us INTEGER NOT NULL,
     state INTEGER NOT NULL DEFAULT 0 -- 0 waits, 1 delivered, 2 delivered once and waits again
 );
+CREATE INDEX message_waiting ON message (id) WHERE state <> 1;
 CREATE TABLE counter (
     outbox_id TEXT NOT NULL,
     emotion INTEGER NOT NULL DEFAULT 0,
@@ -129,10 +130,13 @@ class Outbox:
             raise StoreError(msg) from error
         return row or 0
 
-    def waiting(self, after_id: int, limit: int) -> list[Row]:
-        """Return the oldest rows that wait, with ids above `after_id`."""
+    def waiting(self, limit: int, except_topics: Collection[str] = ()) -> list[Row]:
+        """Return the oldest rows that wait, but none of these topics."""
+        marks = ", ".join("?" * len(except_topics))
         rows = self._run(
-            "SELECT id, topic, payload FROM message WHERE state <> 1 AND id > ? ORDER BY id LIMIT ?", after_id, limit
+            f"SELECT id, topic, payload FROM message WHERE state <> 1 AND topic NOT IN ({marks}) ORDER BY id LIMIT ?",  # noqa: S608 -- question marks
+            *except_topics,
+            limit,
         )
         return [Row(*row) for row in rows]
 

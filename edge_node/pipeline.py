@@ -65,7 +65,8 @@ class Pipeline:
             self._restart(block.rate_hz)
         samples = block.samples if self._resampler is None else self._resampler.resample_chunk(block.samples)
         resampled_ns = self._clock_ns()
-        for window in self._windower.push(samples, block.captured_ns):
+        held_ns = 0 if self._resampler is None else round(self._resampler.delay() * 1e9 / self._rate_hz)
+        for window in self._windower.push(samples, block.captured_ns - held_ns):
             capture_us = max(0, taken_ns - block.captured_ns) // 1000
             yield self._judge(window, capture_us, (resampled_ns - taken_ns) // 1000)
 

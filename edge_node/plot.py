@@ -25,17 +25,17 @@ def draw(timeline: Timeline, out: Path) -> None:
     """
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 -- not on a node
+        from matplotlib.patches import Patch  # noqa: PLC0415 -- likewise
     except ImportError as error:
         msg = "--plot needs matplotlib: pip install 'sottovoce[plot]'"
         raise SettingsError(msg) from error
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
     curves, band = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
     middles = [each.end_s - timeline.window_s / 2 for each in timeline.heard]
     for index, label in enumerate(CLASSES):
         values = [float("nan") if each.probabilities is None else each.probabilities[index] for each in timeline.heard]
-        curves.plot(middles, values, color=COLOURS[label], label=label.value, marker="o", markersize=3)
+        curves.plot(middles, values, color=COLOURS[label], marker="o", markersize=3)
     curves.set(ylim=(-0.02, 1.02), ylabel="probability", title=f"{Path(timeline.file).name} · model {timeline.model}")
-    curves.legend(loc="upper center", ncols=len(CLASSES), frameon=False, bbox_to_anchor=(0.5, 1.02))
     curves.grid(alpha=0.3)
     half = timeline.hop_s / 2
     for each, middle in zip(timeline.heard, middles, strict=True):
@@ -44,6 +44,9 @@ def draw(timeline: Timeline, out: Path) -> None:
     band.set(yticks=[], xlabel="seconds (middle of the window)")
     band.set_ylabel("label", rotation=0, ha="right", va="center")
     band.set_xlim(middles[0] - half, middles[-1] + half)
+    names = [Patch(color=colour, label=label.value) for label, colour in COLOURS.items()]
+    names.append(Patch(facecolor="white", edgecolor="#8a94a6", label="silence"))
+    figure.legend(handles=names, loc="outside lower center", ncols=len(names), frameon=False)
     try:
         figure.savefig(out, dpi=150)
     except (OSError, ValueError) as error:

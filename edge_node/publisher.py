@@ -1,5 +1,8 @@
 """Delivers the outbox to the broker, in order, and keeps the retained status true.
 
+A topic that the broker refuses, or that nobody subscribes to, waits by itself and holds up no other: rows of a name
+that the node had before would otherwise stand in the way of everything.
+
 One thread owns everything here; paho's callbacks reach it as events in one queue.
 """
 
@@ -31,11 +34,33 @@ _NOBODY_SUBSCRIBES: Final = 0x10
 _IN_FLIGHT: Final = 20
 _TICK_S: Final = 0.2
 _HOUSEKEEPING_NS: Final = 1_000_000_000
+_PAUSE_FIRST_S: Final = 0.5
 _PAUSE_MOST_S: Final = 30.0
+_REFUSAL_MOST_S: Final = 300.0
+_DISK_PAUSE_NS: Final = 1_000_000_000
+_GOODBYE_NS: Final = 1_000_000_000
+"""How long the goodbye may take after the time to drain is over."""
 _MOST_TIMED: Final = 1_000
-"""Rows whose wait is measured; in an outage the rest go unmeasured rather than fill the memory."""
+"""Rows whose wait is measured; in a long outage only the newest are."""
 _NO_ROW: Final = 0
-_UNREADABLE: Final = -1
+
+
+class _Sent(msgspec.Struct, frozen=True):
+    """A message that has no PUBACK yet."""
+
+    row: int
+    """Row id in the outbox; `_NO_ROW` for a status."""
+    topic: str
+    at_ns: int
+
+
+class _Pause(msgspec.Struct, frozen=True):
+    """A topic whose last message was not delivered: one message at a time, until one is."""
+
+    until_ns: int = 0
+    wait_s: float = 0.0
+    is_refusal: bool = False
+    """Whether the broker refused it, rather than had nobody to give it to."""
 
 
 class Publisher:
@@ -61,6 +86,7 @@ class Publisher:
 
         Raises:
             SettingsError: the broker's settings cannot be used.
+            MessageError: the status breaks the contract.
             StoreError: the outbox cannot be opened.
         """
         self._node = node
@@ -73,15 +99,18 @@ class Publisher:
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._drain_until_ns: int | None = None
         self._connection: Connection | None = None
-        self._in_flight: dict[int, tuple[int, int]] = {}  # packet id -> (row id, sent at in ns)
-        self._sent_up_to = 0  # row id
+        self._must_replay = False
+        self._in_flight: dict[int, _Sent] = {}  # by packet id
+        self._pauses: dict[str, _Pause] = {}  # by topic
+        self._reported: set[tuple[str, int]] = set()  # topics and PUBACK reasons already in the log
+        self._disk_fails = False
         self._resume_ns = 0
-        self._pause_s = 0.0
-        self._reported: set[int] = set()  # PUBACK reasons already in the log
-        self._stored_ns: dict[int, int] = {}  # row id -> monotonic time of its commit
+        self._stored: deque[tuple[int, int]] = deque(maxlen=_MOST_TIMED)  # (row id; its commit, ns), rising
         self._forget: deque[tuple[int, int]] = deque()  # (delivered at, ns; row id)
         self._kept_house_ns = 0
         self._said: NodeStatus | None = None
+        self._defect: Exception | None = None
+        self._will()  # on this thread, a status that breaks the contract is an error that somebody sees
 
     @property
     def reconnects(self) -> int:
@@ -94,9 +123,15 @@ class Publisher:
         self._thread.start()
 
     def stored(self, row_id: int) -> None:
-        """Hear from the pipeline's thread that a row was committed just now."""
-        if len(self._stored_ns) < _MOST_TIMED:
-            self._stored_ns[row_id] = time.monotonic_ns()
+        """Hear from the pipeline's thread that a row was committed just now.
+
+        Raises:
+            RuntimeError: this thread ended by a defect of its own, which is the cause: nothing stops silently.
+        """
+        if self._defect is not None:
+            msg = "the publisher ended"
+            raise RuntimeError(msg) from self._defect
+        self._stored.append((row_id, time.monotonic_ns()))
         self._events.put(None)
 
     def stop(self, drain_s: float) -> bool:
@@ -105,12 +140,23 @@ class Publisher:
         self._events.put(None)
         self._thread.join()
         self._link.stop()
-        self._outbox.sync()
-        empty = not self._outbox.waiting(0, 1)
-        self._outbox.close()
-        return empty
+        try:
+            self._outbox.sync()
+            return not self._outbox.waiting(1)
+        except StoreError as error:
+            self._tell_of_disk(error)
+            return False
+        finally:
+            self._outbox.close()
 
     def _run(self) -> None:
+        try:
+            self._deliver()
+        except Exception as error:  # noqa: BLE001 -- a defect of ours: the pipeline's next `stored` raises it
+            self._defect = error
+
+    def _deliver(self) -> None:
+        """Publish until told to stop and drained."""
         while True:
             try:
                 event = self._events.get(timeout=_TICK_S)
@@ -121,19 +167,23 @@ class Publisher:
                 self._send()
                 self._keep_house()
             except StoreError as error:
-                if _UNREADABLE not in self._reported:
-                    self._reported.add(_UNREADABLE)
-                    _log.error("%s; nothing is delivered until it can be read", error)
+                self._tell_of_disk(error)
+                self._resume_ns = time.monotonic_ns() + _DISK_PAUSE_NS
             if self._drain_until_ns is not None and self._is_drained(self._drain_until_ns):
                 return
+
+    def _tell_of_disk(self, error: StoreError) -> None:
+        if not self._disk_fails:  # said once
+            self._disk_fails = True
+            _log.error("%s; nothing is delivered until it can be read and written", error)
 
     def _take(self, event: Event | None) -> None:
         match event:
             case Opened(connection):
-                self._outbox.replay()
-                self._forget.clear()
                 self._connection, self._in_flight = connection, {}
-                self._sent_up_to, self._resume_ns, self._pause_s = 0, 0, 0.0
+                # a refusal outlives its connection: Mosquitto 2.0 ends the connection with it
+                self._pauses = {topic: each for topic, each in self._pauses.items() if each.is_refusal}
+                self._must_replay = True
                 self._say(StatusReason.BIRTH)
             case Lost():
                 self._connection, self._in_flight = None, {}
@@ -143,42 +193,69 @@ class Publisher:
                 pass
 
     def _acknowledged(self, event: Acknowledged) -> None:
-        row, sent_ns = self._in_flight.pop(event.packet_id, (_NO_ROW, 0))
+        sent = self._in_flight.pop(event.packet_id, None)
+        if sent is None:
+            return
         if event.reason == _DELIVERED:
-            self._pause_s = 0.0
-            if row != _NO_ROW:
-                self._meter.took(Stage.PUBLISH, (event.at_ns - sent_ns) // 1000)
-                self._outbox.finish([row])
-                self._forget.append((event.at_ns, row))
-        elif row != _NO_ROW or event.reason != _NOBODY_SUBSCRIBES:  # a retained status needs no subscriber
-            self._refused(row, event.reason)
+            self._pauses.pop(sent.topic, None)
+            if sent.row != _NO_ROW:
+                self._meter.took(Stage.PUBLISH, (event.at_ns - sent.at_ns) // 1000)
+                self._outbox.finish([sent.row])
+                self._forget.append((event.at_ns, sent.row))
+        elif sent.row != _NO_ROW or event.reason != _NOBODY_SUBSCRIBES:  # a retained status needs no subscriber
+            self._refused(sent.topic, event.reason)
 
-    def _refused(self, row: int, reason: int) -> None:
-        """Keep the row, wait, then go on from the oldest that waits."""
-        if reason not in self._reported:
-            self._reported.add(reason)
+    def _refused(self, topic: str, reason: int) -> None:
+        """Keep the row; let its topic wait, then go on from the oldest of it."""
+        if (topic, reason) not in self._reported:
+            self._reported.add((topic, reason))
             why = "nobody subscribes" if reason == _NOBODY_SUBSCRIBES else "the broker refuses this node's messages"
-            _log.warning("PUBACK 0x%02x: %s; kept in the outbox, trying again", reason, why)
-        if row != _NO_ROW:
-            self._sent_up_to = min(self._sent_up_to, row - 1)
-        if time.monotonic_ns() >= self._resume_ns:
-            self._pause_s = min(_PAUSE_MOST_S, max(0.5, 2 * self._pause_s))
-            wait_s = random.uniform(self._pause_s / 2, self._pause_s)  # noqa: S311 -- jitter, not a secret
-            self._resume_ns = time.monotonic_ns() + int(wait_s * 1e9)
+            _log.warning("%s: PUBACK 0x%02x: %s; kept in the outbox, trying again", topic, reason, why)
+        now_ns = time.monotonic_ns()
+        pause = self._pauses.get(topic, _Pause())
+        if now_ns >= pause.until_ns:
+            is_refusal = reason != _NOBODY_SUBSCRIBES
+            most_s = _REFUSAL_MOST_S if is_refusal else _PAUSE_MOST_S
+            bound_s = min(most_s, max(_PAUSE_FIRST_S, 2 * pause.wait_s))
+            wait_s = random.uniform(bound_s / 2, bound_s)  # noqa: S311 -- jitter, not a secret
+            self._pauses[topic] = _Pause(now_ns + int(wait_s * 1e9), bound_s, is_refusal)
 
     def _send(self) -> None:
         if self._connection is None or time.monotonic_ns() < self._resume_ns:
             return
-        if self._pause_s and self._in_flight:
-            return  # after a refusal: one message at a time, until one is delivered
-        room = (1 if self._pause_s else _IN_FLIGHT) - len(self._in_flight)
-        for row in self._outbox.waiting(self._sent_up_to, room) if room > 0 else ():
+        if self._must_replay:
+            self._outbox.replay()
+            self._forget.clear()
+            self._must_replay = False
+        room = _IN_FLIGHT - len(self._in_flight)
+        if room <= 0:
+            return
+        sent_rows = {sent.row for sent in self._in_flight.values()}
+        closed = self._closed_topics()
+        for row in self._outbox.waiting(_IN_FLIGHT + len(sent_rows), closed):
+            if room == 0:
+                return
+            if row.id in sent_rows or row.topic in closed:
+                continue
+            if row.topic in self._pauses:
+                closed.add(row.topic)
             now_ns = time.monotonic_ns()
-            if (stored_ns := self._stored_ns.pop(row.id, None)) is not None:
-                self._meter.took(Stage.OUTBOX, (now_ns - stored_ns) // 1000)
+            self._note_wait(row.id, now_ns)
             packet_id = self._connection.publish(row.topic, row.payload)
-            self._in_flight[packet_id] = (row.id, now_ns)
-            self._sent_up_to = row.id
+            self._in_flight[packet_id] = _Sent(row.id, row.topic, now_ns)
+            room -= 1
+
+    def _closed_topics(self) -> set[str]:
+        """Return the topics that pause, or that have paused and have a message on trial."""
+        now_ns = time.monotonic_ns()
+        on_trial = {sent.topic for sent in self._in_flight.values()}
+        return {topic for topic, pause in self._pauses.items() if now_ns < pause.until_ns or topic in on_trial}
+
+    def _note_wait(self, row_id: int, now_ns: int) -> None:
+        while self._stored and self._stored[0][0] <= row_id:
+            stored_id, stored_ns = self._stored.popleft()
+            if stored_id == row_id:
+                self._meter.took(Stage.OUTBOX, (now_ns - stored_ns) // 1000)
 
     def _keep_house(self) -> None:
         """Once a second: bring the outbox to the disk, forget what was delivered long ago, mend the status."""
@@ -201,8 +278,9 @@ class Publisher:
             return
         self._said = self._status(reason)
         payload = encode(self._said, STATUS.largest_bytes)
-        packet_id = self._connection.publish(STATUS.at(self._node), payload, retain=True)
-        self._in_flight[packet_id] = (_NO_ROW, time.monotonic_ns())
+        topic = STATUS.at(self._node)
+        packet_id = self._connection.publish(topic, payload, retain=True)
+        self._in_flight[packet_id] = _Sent(_NO_ROW, topic, time.monotonic_ns())
 
     @staticmethod
     def _content(status: NodeStatus) -> NodeStatus:
@@ -214,12 +292,20 @@ class Publisher:
         return Will(topic=STATUS.at(self._node), payload=payload, delay_s=WILL_DELAY_S)
 
     def _is_drained(self, until_ns: int) -> bool:
-        """Return whether to end: everything is delivered and the goodbye said, or the time is over."""
-        if time.monotonic_ns() >= until_ns:
-            return True
-        if self._in_flight or self._outbox.waiting(0, 1):
+        """Return whether to end: everything is delivered, or the time is over, and the goodbye is said."""
+        now_ns = time.monotonic_ns()
+        if self._said is not None and self._said.reason is StatusReason.STOPPED and self._connection is not None:
+            return not self._in_flight or now_ns >= until_ns + _GOODBYE_NS
+        if now_ns < until_ns and (self._in_flight or self._is_anything_left()):
             return False
-        if self._connection is None or (self._said is not None and self._said.reason is StatusReason.STOPPED):
+        if self._connection is None:
             return True
         self._say(StatusReason.STOPPED)
         return False
+
+    def _is_anything_left(self) -> bool:
+        try:
+            return bool(self._outbox.waiting(1))
+        except StoreError as error:
+            self._tell_of_disk(error)
+            return True

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from broker.contract.errors import AudioError
 
-__all__ = ["AUDIO_ENDINGS", "Block", "Microphone", "Replay", "Source", "list_devices", "read_recording"]
+__all__ = ["AUDIO_ENDINGS", "Block", "BlockQueue", "Microphone", "Replay", "Source", "list_devices", "read_recording"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ _PAUSE_S: Final = 1.0
 """Silence that replay puts between two recordings."""
 _MOST_CHANNELS: Final = 2
 _STALE_S: Final = 5.0
+_LARGEST_SAMPLE: Final = 1e6
+"""Full scale is 1; a file of float samples with the range of 16-bit integers is still understood."""
 
 Samples = npt.NDArray[np.float32]
 
@@ -100,7 +102,7 @@ class Replay:
         self._repeat = repeat
         self._real_time = real_time
         self._channel = channel
-        self.description = f"replay: {name or ', '.join(path.name or str(path) for path in paths)}"[:128]
+        self.description = _printable(f"replay: {name or ', '.join(path.name or str(path) for path in paths)}")
 
     def blocks(self, stop: threading.Event) -> Iterator[Block]:
         """Yield the recordings' blocks, with a second of silence after each.
@@ -142,11 +144,53 @@ class _Pace:
             part = samples[start : start + length]
             self._due_ns += len(part) * 1_000_000_000 // rate_hz
             wait_s = (self._due_ns - time.monotonic_ns()) / 1e9
-            if self._real_time and self._stop.wait(max(0.0, wait_s)):
+            if self._stop.wait(max(0.0, wait_s) if self._real_time else 0.0):
                 return
             if wait_s < -_STALE_S:  # the machine slept: do not rush to catch up
                 self._due_ns = time.monotonic_ns()
             yield Block(samples=part, rate_hz=rate_hz, captured_ns=self._due_ns)
+
+
+class BlockQueue:
+    """Blocks between one thread that puts and one that gets; when full, the oldest goes, and a gap is where it was."""
+
+    def __init__(self, most_blocks: int) -> None:
+        """Start empty."""
+        self._queue: queue.Queue[tuple[int, Block]] = queue.Queue(most_blocks)
+        self._put = 0
+        self._got = 0
+        self.dropped_blocks = 0
+        """Blocks that nobody will get."""
+
+    def put(self, block: Block, *, lost_before: bool = False) -> None:
+        """Append a block, without waiting; `lost_before`: the device has dropped what came before it."""
+        self._put += 2 if lost_before else 1
+        self.dropped_blocks += lost_before
+        while True:
+            try:
+                self._queue.put_nowait((self._put, block))
+            except queue.Full:
+                self._drop_oldest()
+            else:
+                return
+
+    def get(self, timeout_s: float) -> Block:
+        """Return the oldest block, marked when the one before it is missing.
+
+        Raises:
+            queue.Empty: none came in time.
+        """
+        number, block = self._queue.get(timeout=timeout_s)
+        gap = number != self._got + 1
+        self._got = number
+        return msgspec.structs.replace(block, gap=gap)
+
+    def _drop_oldest(self) -> None:
+        try:
+            self._queue.get_nowait()
+        except queue.Empty:
+            return  # the pipeline was quicker
+        self.dropped_blocks += 1
 
 
 class Microphone:
@@ -175,10 +219,13 @@ class Microphone:
         self._device = found["index"]
         self._channel = channel
         self._rate_hz = int(found["default_samplerate"])
-        self._queue: queue.Queue[Block] = queue.Queue(_QUEUE_BLOCKS)
-        self._gap = False
-        self.dropped_blocks = 0
-        self.description = f"microphone: {found['name']}"[:128]
+        self._queue = BlockQueue(_QUEUE_BLOCKS)
+        self.description = _printable(f"microphone: {found['name']}")
+
+    @property
+    def dropped_blocks(self) -> int:
+        """Blocks lost so far."""
+        return self._queue.dropped_blocks
 
     def blocks(self, stop: threading.Event) -> Iterator[Block]:
         """Yield what the microphone hears, as it hears it.
@@ -198,7 +245,7 @@ class Microphone:
             with stream:
                 while not stop.is_set():
                     try:
-                        yield self._queue.get(timeout=_STALE_S)
+                        yield self._queue.get(_STALE_S)
                     except queue.Empty:
                         msg = f"{self.description} has delivered nothing for {_STALE_S:g} s; is it still connected?"
                         raise AudioError(msg) from None
@@ -211,33 +258,8 @@ class Microphone:
         now_ns = time.monotonic_ns()
         age_s = times.currentTime - times.inputBufferAdcTime - frames / self._rate_hz
         age_ns = int(age_s * 1e9) if 0 <= age_s < 1 else 0  # some back ends do not tell
-        if status.input_overflow:
-            self._lose()
-        block = Block(
-            samples=samples[:, self._channel - 1].copy(),
-            rate_hz=self._rate_hz,
-            captured_ns=now_ns - age_ns,
-            gap=self._gap,
-        )
-        self._gap = False
-        while True:
-            try:
-                self._queue.put_nowait(block)
-            except queue.Full:
-                self._drop_oldest()
-            else:
-                return
-
-    def _drop_oldest(self) -> None:
-        try:
-            self._queue.get_nowait()
-        except queue.Empty:
-            return  # the pipeline was quicker
-        self._lose()
-
-    def _lose(self) -> None:
-        self.dropped_blocks += 1
-        self._gap = True
+        block = Block(samples=samples[:, self._channel - 1].copy(), rate_hz=self._rate_hz, captured_ns=now_ns - age_ns)
+        self._queue.put(block, lost_before=bool(status.input_overflow))
 
 
 def read_recording(file: Path, channel: int | None = None) -> tuple[Samples, int]:
@@ -266,8 +288,8 @@ def read_recording(file: Path, channel: int | None = None) -> tuple[Samples, int
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
         msg = f"{file}: {rate_hz} Hz; rates from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz can be used"
         raise AudioError(msg)
-    if not np.isfinite(samples).all():
-        msg = f"{file}: holds NaN or infinite samples; export it again"
+    if not np.abs(samples).max() <= _LARGEST_SAMPLE:  # false for NaN
+        msg = f"{file}: holds NaN, infinite or absurdly large samples; export it again with full scale at 1"
         raise AudioError(msg)
     return _one_channel(file, samples, channels, channel), rate_hz
 
@@ -291,6 +313,11 @@ def list_devices() -> list[dict[str, Any]]:
         for each in sounddevice.query_devices()
         if each["max_input_channels"] > 0
     ]
+
+
+def _printable(description: str) -> str:
+    """Return what fits into a status message: file names may hold line breaks and bytes that are no UTF-8."""
+    return "".join(each if each.isprintable() else "?" for each in description)[:128]
 
 
 def _is_cut_short(file: Path) -> bool:

@@ -44,8 +44,6 @@ class Meter:
         self._silent = 0
         self._since_ns = time.monotonic_ns()
         self._cpu_s = time.process_time()
-        self.dropped_blocks = 0
-        """Blocks lost since boot."""
         self.refused_events = 0
         """Events since boot that the outbox did not take."""
 

@@ -13,6 +13,7 @@ interpreter would kill the process. A digest proves that a bundle is whole, not 
 
 import hashlib
 import io
+import struct
 import zipfile
 import zlib
 from typing import Annotated, Any, Final, Literal
@@ -46,14 +47,27 @@ _OPTIONAL: Final = frozenset({"reference.tflite"})
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 """Every member's time stamp, so that equal content makes equal bytes."""
 
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,31}$")]
+_NOT_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_NOT_ZIP: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+"""What the standard library raises at archives that are none, depending on where they are broken."""
+
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,31}\Z")]
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Size and digest of one file in the bundle."""
 
     bytes: Annotated[int, Meta(gt=0, le=LARGEST_BUNDLE_BYTES)]
-    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,7 +90,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     schema: Literal[1] = 1
     name: Name
-    version: Annotated[int, Meta(gt=0)]
+    version: Annotated[int, Meta(gt=0, le=1_000_000_000)]
     created: str
     """Date of the training run, ISO 8601."""
     labels: tuple[Label, ...]
@@ -163,7 +177,7 @@ def read_bundle(data: bytes, where: str) -> Bundle:
     content = _unpack(data, where)
     try:
         manifest = msgspec.json.decode(content.pop("manifest.json"), type=Manifest)
-    except (msgspec.MsgspecError, SottovoceError) as error:
+    except (*_NOT_JSON, SottovoceError) as error:
         raise _corrupt(where, f"manifest.json: {error}") from error
     if manifest.members.keys() != content.keys():
         raise _corrupt(where, f"manifest lists {sorted(manifest.members)}, archive holds {sorted(content)}")
@@ -195,31 +209,44 @@ def _unpack(data: bytes, where: str) -> dict[str, bytes]:
             missing = set(_MEMBERS) - _OPTIONAL - set(names)
             if missing or set(names) - set(_MEMBERS) or len(set(names)) != len(names):
                 raise _corrupt(where, f"holds {names}, expected {list(_MEMBERS)}")
-            for info in archive.infolist():
-                if info.file_size > LARGEST_BUNDLE_BYTES:
-                    raise _corrupt(where, f"{info.filename} unpacks to {info.file_size} bytes")
-            return {name: archive.read(name) for name in names}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise _corrupt(where, str(error)) from error
+            return {info.filename: _member(archive, info, where) for info in archive.infolist()}
+    except _NOT_ZIP as error:
+        raise _corrupt(where, str(error) or type(error).__name__) from error
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> bytes:
+    """Return one member; never unpack more than is allowed, whatever size the archive states."""
+    if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise _corrupt(where, f"{info.filename} is packed by method {info.compress_type}")
+    with archive.open(info) as opened:
+        data = opened.read(LARGEST_BUNDLE_BYTES + 1)
+    if len(data) > LARGEST_BUNDLE_BYTES or len(data) != info.file_size:
+        raise _corrupt(where, f"{info.filename} unpacks to more than {LARGEST_BUNDLE_BYTES} bytes, or is cut short")
+    return data
 
 
 def _golden(data: bytes, manifest: Manifest, where: str) -> Golden:
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            golden = Golden(features=arrays["features"], probabilities=arrays["probabilities"])
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError, ValueError) as error:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            features, probabilities = (
+                np.lib.format.read_array(io.BytesIO(_member(archive, archive.getinfo(f"{name}.npy"), where)))
+                for name in ("features", "probabilities")
+            )
+    except (*_NOT_ZIP, KeyError, MemoryError) as error:
         raise _corrupt(where, f"golden.npz: {error}") from error
-    count = len(golden.features)
-    shapes = (golden.features.shape, golden.probabilities.shape)
-    if count == 0 or shapes != ((count, *manifest.input_shape), (count, len(CLASSES))):
+    if not all(each.dtype == np.float32 and np.isfinite(each).all() for each in (features, probabilities)):
+        raise _corrupt(where, "golden.npz: not finite numbers of type float32")
+    shapes = (features.shape, probabilities.shape)
+    count = max((1, *features.shape[:1]))
+    if shapes != ((count, *manifest.input_shape), (count, len(CLASSES))):
         raise _corrupt(where, f"golden.npz: shapes {shapes} do not fit input {manifest.input_shape}")
-    return golden
+    return Golden(features=features, probabilities=probabilities)
 
 
 def _card(data: bytes, where: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+    except _NOT_JSON as error:
         raise _corrupt(where, f"card.json: {error}") from error
 
 

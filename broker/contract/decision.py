@@ -86,7 +86,7 @@ def level_dbfs(samples: npt.NDArray[np.float32]) -> float:
 
 def smooth(previous: Probabilities | None, newest: Probabilities, spec: DecisionSpec) -> Probabilities:
     """Return the running mean of the probabilities, shape (3,), float32; `previous` is None after silence."""
-    if previous is None:
+    if previous is None or not np.isfinite(previous).all():
         return newest
     return (spec.smoothing * newest + (1 - spec.smoothing) * previous).astype(np.float32)
 
@@ -98,6 +98,8 @@ def decide(smoothed: Probabilities, spec: DecisionSpec) -> Decision:
         smoothed: shape (3,), in the order of `CLASSES`.
         spec: the bundle's thresholds.
     """
+    if not np.isfinite(smoothed).all():  # a model that overflows knows nothing
+        return Decision(label=Label.UNCERTAIN, confidence=0.0)
     best = int(np.argmax(smoothed))
     confidence = min(1.0, float(smoothed[best]))  # float32 sums may end a hair above 1
     label = CLASSES[best] if confidence >= spec.uncertain_below else Label.UNCERTAIN

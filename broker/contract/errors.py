@@ -12,6 +12,7 @@
 Anything else that escapes a program is a defect of Sottovoce and shows as a traceback.
 """
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -80,12 +81,14 @@ def exit_with_one_line(program: str, run: Callable[[], int]) -> int:
     Ctrl-C returns 130, as shells expect; a closed pipe (`| head`) returns 141.
     """
     try:
-        return run()
+        code = run()
+        sys.stdout.flush()  # here, where a closed pipe can still be caught
     except SottovoceError as error:
         sys.stderr.write(f"{program}: error: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # or the interpreter would complain again while it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would fail again
         return 141
+    return code

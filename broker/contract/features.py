@@ -37,21 +37,21 @@ Positive = Annotated[int, Meta(gt=0)]
 class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of the MFCC front-end. Travels in the bundle's manifest."""
 
-    sample_rate_hz: Positive = 16_000
+    sample_rate_hz: Annotated[int, Meta(gt=0, le=192_000)] = 16_000
     """Rate of the samples that the features expect, in Hz."""
     coefficients: Positive = 13
     """Cepstral coefficients kept per frame, from the 0th."""
-    fft_samples: Positive = 2048
-    """Length of a frame and of its FFT, in samples; the frame is weighted by a periodic Hann window."""
+    fft_samples: Annotated[int, Meta(ge=2, le=65_536, multiple_of=2)] = 2048
+    """Length of a frame and of its FFT, in samples; even; the frame is weighted by a periodic Hann window."""
     hop_samples: Positive = 512
     """Distance between the starts of two frames, in samples."""
-    mel_bands: Positive = 128
+    mel_bands: Annotated[int, Meta(gt=0, le=1_024)] = 128
     """Bands of the mel filter bank."""
     low_hz: Annotated[float, Meta(ge=0)] = 0.0
     """Lower edge of the lowest band, in Hz."""
     high_hz: Annotated[float, Meta(gt=0)] = 8_000.0
     """Upper edge of the highest band, in Hz; at most half the sample rate."""
-    floor_db: float = -100.0
+    floor_db: Annotated[float, Meta(ge=-300, le=0)] = -100.0
     """Power below this many dB (re full scale squared) counts as this many dB."""
     centred: bool = False
     """Whether frame k is centred on sample k * hop (zero-padded at both ends) instead of starting there."""
@@ -83,9 +83,9 @@ PAPER_FEATURES: Final = FeatureSpec(centred=True, top_db=80.0)
 class Normalisation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fixed statistics of the training set; features leave as (value - mean) / deviation."""
 
-    mean: tuple[float, ...]
+    mean: tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...]
     """Mean per coefficient."""
-    deviation: tuple[Annotated[float, Meta(gt=0)], ...]
+    deviation: tuple[Annotated[float, Meta(ge=1e-6, le=1e6)], ...]
     """Standard deviation per coefficient."""
 
 

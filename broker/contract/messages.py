@@ -37,7 +37,7 @@ _LARGEST: Final = 2**53 - 1  # the largest integer that every JSON reader keeps 
 Count = Annotated[int, Meta(ge=0, le=_LARGEST)]
 Microseconds = Annotated[int, Meta(ge=0, le=_LARGEST)]
 Sequence = Annotated[int, Meta(ge=1, le=_LARGEST)]
-Identifier = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$")]
+Identifier = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$", max_length=16)]  # Python's $ alone lets a newline through
 Share = Annotated[float, Meta(ge=0, le=1)]
 Text = Annotated[str, Meta(min_length=1, max_length=64)]
 
@@ -210,8 +210,16 @@ def encode(message: msgspec.Struct, largest_bytes: int) -> bytes:
     Raises:
         MessageError: the message breaks its own contract (NaN and infinities included) or is too large.
     """
-    payload = msgspec.json.encode(message)
-    decode(payload, type(message), largest_bytes)  # msgspec checks types when it decodes, not when it builds
+    name = type(message).__name__
+    try:
+        payload = msgspec.json.encode(message)
+    except (TypeError, ValueError, OverflowError) as error:  # half a surrogate pair, a number that is none of Python's
+        msg = f"{name}: {error}"
+        raise MessageError(msg) from error
+    # msgspec checks types when it decodes, not when it builds, and writes NaN as null
+    if decode(payload, type(message), largest_bytes) != message:
+        msg = f"{name}: a value is NaN or infinite"
+        raise MessageError(msg)
     return payload
 
 
@@ -235,6 +243,9 @@ def decode(payload: bytes, kind: type[M], largest_bytes: int) -> M:
     except msgspec.DecodeError as error:
         msg = f"{name}: {_why(payload, error)}"
         raise MessageError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"{name}: a text is not UTF-8: {error.reason}"
+        raise MessageError(msg) from error
     except RecursionError as error:
         msg = f"{name}: nested too deeply"
         raise MessageError(msg) from error
@@ -243,7 +254,7 @@ def decode(payload: bytes, kind: type[M], largest_bytes: int) -> M:
 def _why(payload: bytes, error: msgspec.DecodeError) -> str:
     try:
         version = msgspec.json.decode(payload, type=_Version).schema
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return str(error)
     if version != SCHEMA:
         return f"schema {version} is not understood, only {SCHEMA}; upgrade the collector before the nodes"

@@ -18,7 +18,7 @@ Samples = npt.NDArray[np.float32]
 class WindowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much audio one decision hears, and how often. Travels in the bundle's manifest."""
 
-    length_samples: Annotated[int, Meta(gt=0)]
+    length_samples: Annotated[int, Meta(gt=0, le=10_000_000)]
     """Samples in a window, at the feature front-end's rate."""
     hop_samples: Annotated[int, Meta(gt=0)]
     """Samples between the starts of two windows; at most `length_samples`, so that no audio goes unheard."""

@@ -1,0 +1,176 @@
+"""One table of topics, and everything that is generated from it."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.contract import bundle, decision, errors, features, generate, messages, topics, windows
+from broker.contract.errors import MessageError, SettingsError
+from broker.contract.generate import access_rules, asyncapi, markdown_table
+from broker.contract.topics import TABLE, NodeId, find
+
+ROOT = Path(__file__).parents[2]
+NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True)
+
+
+@given(NAMES, NAMES)
+def test_find_is_the_inverse_of_at(site: str, node: str) -> None:
+    for row in TABLE:
+        assert find(row.at(NodeId(site, node))) == (row, NodeId(site, node))
+
+
+@given(st.text(max_size=60))
+def test_find_any_text_is_a_row_or_a_message_error(text: str) -> None:
+    try:
+        row, node = find(text)
+    except MessageError:
+        return
+    assert row.at(node) == text
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "",
+        "sottovoce/v1/node/a/b",
+        "sottovoce/v1/node/a/b/audio",
+        "sottovoce/v1/node/a/b/emotion/x",
+        "sottovoce/v1/node/a/b/emotion\n",
+        "sottovoce/v2/node/a/b/emotion",
+        "/sottovoce/v1/node/a/b/emotion",
+        "sottovoce/v1/node//b/emotion",
+        "sottovoce/v1/node/a/+/emotion",
+        "sottovoce/v1/node/A/b/emotion",
+        "sottovoce/v1/node/a\n/b/emotion",
+        f"sottovoce/v1/node/{'a' * 33}/b/emotion",
+        "sottovoce/v1/node/{site}/{node}/emotion",
+    ],
+)
+def test_find_impossible_topic_is_refused(topic: str) -> None:
+    with pytest.raises(MessageError, match=re.escape(repr(topic))):
+        find(topic)
+
+
+@pytest.mark.parametrize("name", ["a", "0", "a-", "a" * 32, "kitchen-2"])
+def test_node_id_at_the_limits_is_accepted(name: str) -> None:
+    assert str(NodeId(name, name)) == f"{name}/{name}"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-a", "a" * 33, "A", "a_b", "a/b", "a.b", "ä", "a b", "a\n", "+", "#", "$a", "%u"]
+)
+def test_node_id_beyond_the_limits_is_refused(name: str) -> None:
+    for site, node, part in ((name, "ok", "site"), ("ok", name, "node")):
+        with pytest.raises(SettingsError, match=f"^{part} {re.escape(repr(name))}: 1 to 32"):
+            NodeId(site, node)
+
+
+def test_table_names_and_templates_are_distinct_and_bounded() -> None:
+    assert len({row.name for row in TABLE}) == len({row.template for row in TABLE}) == len(TABLE)
+    assert all(0 < row.largest_bytes <= 64 * 1024 for row in TABLE)
+
+
+def test_generated_files_are_current() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "broker.contract.generate", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout
+
+
+def test_asyncapi_references_resolve() -> None:
+    document = asyncapi()
+    references = [value for key, value in _walk(document) if key == "$ref"]
+    assert references
+    for reference in references:
+        at: Any = document
+        for part in reference.removeprefix("#/").split("/"):
+            at = at[part]
+        assert isinstance(at, dict), reference
+
+
+def test_asyncapi_has_every_row() -> None:
+    document = json.loads((ROOT / "broker/asyncapi.json").read_text())
+    assert {name: channel["address"] for name, channel in document["channels"].items()} == {
+        row.name: row.template for row in TABLE
+    }
+    for row in TABLE:
+        mqtt = document["operations"][f"send_{row.name}"]["bindings"]["mqtt"]
+        assert (mqtt["qos"], mqtt["retain"]) == (row.qos, row.retained)
+        assert row.message.__name__ in document["components"]["messages"]
+        assert row.template.count("{") == len(document["channels"][row.name]["parameters"])
+
+
+def test_access_rules_give_a_node_its_own_topics_and_collectors_all() -> None:
+    lines = access_rules(("one", "two")).splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    for row in TABLE:
+        assert rules.count(f"pattern write {row.template.format(site='%u', node='').replace('//', '/')}") == 1
+        assert rules.count(f"topic read {row.every_node}") == 2
+    assert len(rules) == 3 * len(TABLE) + 2
+    assert rules.index("user one") > max(k for k, rule in enumerate(rules) if rule.startswith("pattern"))
+    assert not [rule for rule in rules if "readwrite" in rule or "#" in rule]
+
+
+def test_markdown_table_has_every_row() -> None:
+    assert len(markdown_table().splitlines()) == 2 + len(TABLE)
+
+
+def _walk(node: object) -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if isinstance(value, str):
+                yield key, value
+            yield from _walk(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _walk(value)
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (bundle, "LARGEST_BUNDLE_BYTES Bundle Golden Manifest Member Training read_bundle write_bundle"),
+        (
+            decision,
+            (
+                "CLASSES MIN_INTERVAL_US REPEAT_INTERVAL_US Announced Decision DecisionSpec Label decide "
+                "is_worth_an_event level_dbfs smooth"
+            ),
+        ),
+        (
+            errors,
+            (
+                "AudioError BundleError DataError LinkError MessageError SettingsError SottovoceError StoreError "
+                "exit_with_one_line"
+            ),
+        ),
+        (features, "PAPER_FEATURES FeatureSpec Normalisation extract frame_count mfcc"),
+        (generate, "access_rules asyncapi main markdown_table schema"),
+        (
+            messages,
+            (
+                "SCHEMA Context EmotionEvent EventLatency Message NodeStatus Quantiles Stage StatusReason Telemetry "
+                "Versions decode encode"
+            ),
+        ),
+        (topics, "EMOTION STATUS TABLE TELEMETRY WILL_DELAY_S NodeId Topic find"),
+        (windows, "Window WindowSpec Windower"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_public_names_are_these(module: Any, names: str) -> None:
+    """What the programs stand on: removing or adding a name is a decision, and this is where it shows."""
+    assert sorted(module.__all__) == sorted(names.split())
+    assert all(hasattr(module, name) for name in module.__all__)

@@ -1,0 +1,114 @@
+"""What the node's tests share: the real program, a real outbox, audio in files."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import settings
+
+from broker.contract.bundle import Bundle, read_bundle
+from broker.contract.decision import Label
+from broker.contract.messages import EmotionEvent, EventLatency
+from edge_node.models import factory_bundle
+from edge_node.outbox import Outbox, OutboxSettings
+
+settings.register_profile("no deadline", deadline=None)  # a shared machine may sleep in any example
+settings.load_profile("no deadline")
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def program() -> Run:
+    """The real program: `program("classify", file)`; ends with its output and exit code."""
+
+    def run(
+        *arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "edge_node", *map(str, arguments)],
+            env=os.environ | (env or {}),
+            cwd=cwd or Path(__file__).parents[2],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def one_line() -> Callable[..., None]:
+    """Assert that a program ended with one line for its user, and nothing on stdout."""
+
+    def check(done: subprocess.CompletedProcess[str], exit_code: int, *words: object) -> None:
+        noise = ("INFO: ", "ALSA lib ", "jack server", "Cannot connect to server", "JackShmReadWritePtr")
+        lines = [line for line in done.stderr.splitlines() if line and not line.startswith(noise)]
+        errors = [line for line in lines if line.startswith("sottovoce-node: error: ")]
+        assert (done.returncode, done.stdout, len(errors)) == (exit_code, "", 1), done.stderr
+        assert lines[-1] == errors[0], done.stderr
+        assert "Traceback" not in done.stderr
+        for word in words:
+            assert str(word) in errors[0]
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def factory() -> Bundle:
+    return read_bundle(factory_bundle(), "the factory model")
+
+
+@pytest.fixture
+def write_audio(tmp_path: Path) -> Callable[..., Path]:
+    def write(name: str, samples: np.ndarray, rate_hz: int = 16_000, subtype: str | None = None) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, samples, rate_hz, subtype=subtype)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> OutboxSettings:
+    return OutboxSettings(path=str(tmp_path / "outbox.sqlite"))
+
+
+@pytest.fixture
+def open_outbox(request: pytest.FixtureRequest) -> Callable[[OutboxSettings], Outbox]:
+    """Open an outbox that is closed when the test is over."""
+
+    def opened(settings: OutboxSettings) -> Outbox:
+        outbox = Outbox(settings)
+        request.addfinalizer(outbox.close)
+        return outbox
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def draft() -> Callable[[int], EmotionEvent]:
+    """Make the event with a sequence number."""
+
+    def make(seq: int) -> EmotionEvent:
+        return EmotionEvent(
+            boot_id="0123456789abcdef",
+            time_us=1,
+            seq=seq,
+            mono_us=1,
+            clock_synced=False,
+            label=Label.NEUTRAL,
+            confidence=0.5,
+            model="factory/1",
+            latency_us=EventLatency(capture=1, resample=1, features=1, inference=1, decision=1, total=1),
+        )
+
+    return make

@@ -1,0 +1,344 @@
+"""The way to the broker, on a real Mosquitto: nothing in the outbox holds up another, and the goodbye is said."""
+
+import json
+import logging
+import os
+import queue
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.contract.errors import LinkError, MessageError
+from broker.contract.messages import Context, EmotionEvent, NodeStatus, StatusReason, Versions
+from broker.contract.topics import EMOTION, STATUS, TELEMETRY, NodeId
+from broker.link import Arrived, Link, Opened, Subscribed
+from broker.local import LocalBroker
+from broker.settings import BrokerSettings
+from edge_node.outbox import Outbox, OutboxSettings
+from edge_node.publisher import Publisher
+from edge_node.telemetry import Meter
+
+Draft = Callable[[int], EmotionEvent]
+Open = Callable[[OutboxSettings], Outbox]
+NODE = NodeId("home", "kitchen")
+FORMER = NodeId("home", "bathroom")
+WAIT_S = 15.0
+
+
+def _status(reason: StatusReason) -> NodeStatus:
+    return NodeStatus(
+        boot_id="0123456789abcdef",
+        time_us=time.time_ns() // 1000,
+        online=reason in {StatusReason.BIRTH, StatusReason.CHANGE},
+        reason=reason,
+        versions=Versions(sottovoce="0", python="3", litert="2"),
+        model="m/1",
+        context=Context.HOME,
+        source="replay: test",
+        muted=False,
+        clock_synced=False,
+    )
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {WAIT_S} s: {what}"
+        time.sleep(0.02)  # between two looks at what other threads do
+
+
+class Listener:
+    """A collector's connection that keeps what arrives."""
+
+    def __init__(self, broker: BrokerSettings, filters: tuple[str, ...]) -> None:
+        self.arrived: list[Arrived] = []
+        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._link = Link(broker, "collector", events=self._events, subscribe_to=filters)
+        self._link.start()
+        while not isinstance(self._events.get(timeout=WAIT_S), Subscribed):
+            pass
+        self._thread = threading.Thread(target=self._take)
+        self._thread.start()
+
+    def seqs(self, topic: str) -> list[int]:
+        return [json.loads(each.payload)["seq"] for each in self.arrived if each.topic == topic]
+
+    def reasons(self) -> list[str]:
+        return [json.loads(each.payload)["reason"] for each in self.arrived if each.topic == STATUS.at(NODE)]
+
+    def stop(self) -> None:
+        """Safe to call twice."""
+        self._link.stop()
+        self._events.put(None)
+        self._thread.join()
+
+    def _take(self) -> None:
+        while (event := self._events.get()) is not None:
+            if isinstance(event, Arrived):
+                event.connection.acknowledge(event.packet_id)
+                self.arrived.append(event)
+
+
+class Site:
+    """A broker, and what talks to it."""
+
+    def __init__(self, folder: Path, request: pytest.FixtureRequest) -> None:
+        self.broker = LocalBroker(folder, [str(NODE), "collector"], kind="mosquitto")
+        self._request = request
+
+    def settings(self, user: str) -> BrokerSettings:
+        word = f"SOTTOVOCE_TEST_{user.replace('/', '_').upper()}"
+        os.environ[word] = self.broker.passwords[user]
+        self._request.addfinalizer(lambda: os.environ.pop(word, None))
+        return BrokerSettings(
+            host="127.0.0.1",
+            port=self.broker.port,
+            tls=False,
+            username=user,
+            password_env=word,
+            reconnect_first_s=0.1,
+            reconnect_most_s=0.3,
+        )
+
+    def listen(self, *filters: str) -> Listener:
+        listener = Listener(self.settings("collector"), filters or ("sottovoce/v1/node/+/+/+",))
+        self._request.addfinalizer(listener.stop)
+        return listener
+
+    def publish(self, box: OutboxSettings, status: Callable[[StatusReason], NodeStatus] = _status) -> Publisher:
+        publisher = Publisher(NODE, self.settings(str(NODE)), box, status=status, meter=Meter())
+        publisher.start()
+        return publisher
+
+
+@pytest.fixture
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    if shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        pytest.skip("Mosquitto is not installed: apt-get install mosquitto")
+    (tmp_path / "broker").mkdir()
+    made = Site(tmp_path / "broker", request)
+    made.broker.start()
+    yield made
+    made.broker.kill()
+
+
+def test_publisher_delivers_in_order_and_says_goodbye(
+    site: Site, box: OutboxSettings, open_outbox: Open, draft: Draft
+) -> None:
+    outbox = open_outbox(box)
+    for _ in range(200):
+        outbox.put(EMOTION, NODE, draft)
+    listener = site.listen()
+    assert site.publish(box).stop(WAIT_S)
+    _until(lambda: listener.reasons() == ["birth", "stopped"], "birth and goodbye")
+    assert listener.seqs(EMOTION.at(NODE)) == list(range(1, 201))
+    assert outbox.counters().depth == 0
+
+
+def test_publisher_rows_of_a_former_name_hold_up_nothing(
+    site: Site, box: OutboxSettings, open_outbox: Open, draft: Draft, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The ACL refuses them for ever, and Mosquitto 2.0 ends the connection each time; everything else goes out."""
+    outbox = open_outbox(box)
+    for _ in range(60):
+        outbox.put(EMOTION, FORMER, draft)
+    for _ in range(60):
+        outbox.put(EMOTION, NODE, draft)
+    listener = site.listen()
+    with caplog.at_level(logging.WARNING):
+        publisher = site.publish(box)
+        _until(lambda: len(listener.seqs(EMOTION.at(NODE))) == 60, "all that may go out has gone out")
+        assert not publisher.stop(0.5)
+    assert outbox.counters().depth == 60
+    refusals = [record.message for record in caplog.records if "PUBACK 0x87" in record.message]
+    assert len(refusals) == 1
+    assert EMOTION.at(FORMER) in refusals[0]
+
+
+def test_publisher_topic_without_subscriber_holds_up_no_other(
+    site: Site, box: OutboxSettings, open_outbox: Open, draft: Draft
+) -> None:
+    outbox = open_outbox(box)
+    for _ in range(40):
+        outbox.put(TELEMETRY, NODE, draft)
+    for _ in range(40):
+        outbox.put(EMOTION, NODE, draft)
+    listener = site.listen(EMOTION.every_node)
+    publisher = site.publish(box)
+    _until(lambda: len(listener.seqs(EMOTION.at(NODE))) == 40, "the events go out")
+    publisher.stop(0)
+    assert outbox.counters().depth == 40
+
+
+def test_publisher_stopped_with_messages_left_still_says_goodbye(
+    site: Site, box: OutboxSettings, open_outbox: Open, draft: Draft
+) -> None:
+    """Or the retained status would say for ever that it is online: an orderly disconnect has no will."""
+    open_outbox(box).put(EMOTION, NODE, draft)
+    listener = site.listen(STATUS.every_node)
+    publisher = site.publish(box)
+    _until(lambda: listener.reasons() == ["birth"], "the node is online")
+    assert not publisher.stop(0)
+    _until(lambda: listener.reasons() == ["birth", "stopped"], "the goodbye")
+
+
+def test_publisher_broker_gone_at_stop_ends_when_the_time_is_over(
+    site: Site, box: OutboxSettings, open_outbox: Open, draft: Draft
+) -> None:
+    outbox = open_outbox(box)
+    listener = site.listen()
+    publisher = site.publish(box)
+    _until(lambda: "birth" in listener.reasons(), "the node is online")
+    site.broker.kill()
+    outbox.put(EMOTION, NODE, draft)
+    began = time.monotonic()
+    assert not publisher.stop(0.5)
+    assert 0.5 <= time.monotonic() - began < 8
+    assert outbox.counters().depth == 1
+
+
+def test_publisher_reconnected_sends_again_what_was_delivered(
+    site: Site, box: OutboxSettings, open_outbox: Open, draft: Draft
+) -> None:
+    outbox = open_outbox(box)
+    for _ in range(5):
+        outbox.put(EMOTION, NODE, draft)
+    listener = site.listen()
+    publisher = site.publish(box)
+    _until(lambda: outbox.counters().depth == 0, "delivered")
+    site.broker.kill()
+    site.broker.forget_state()
+    site.broker.start()
+    _until(lambda: len(listener.seqs(EMOTION.at(NODE))) == 10, "sent again")
+    assert sorted(listener.seqs(EMOTION.at(NODE))) == sorted([*range(1, 6)] * 2)
+    assert publisher.reconnects == 1
+    assert publisher.stop(WAIT_S)
+
+
+def test_publisher_forgets_after_the_replay_time(site: Site, tmp_path: Path, open_outbox: Open, draft: Draft) -> None:
+    box = OutboxSettings(path=str(tmp_path / "o.sqlite"), replay_s=0.2)
+    outbox = open_outbox(box)
+    for _ in range(5):
+        outbox.put(EMOTION, NODE, draft)
+    site.listen()
+    publisher = site.publish(box)
+    _until(lambda: outbox._run("SELECT count(*) FROM message") == [(0,)], "the rows are gone")
+    assert publisher.stop(WAIT_S)
+
+
+def test_publisher_disk_that_fails_for_a_while_delivers_afterwards(
+    site: Site, box: OutboxSettings, open_outbox: Open, draft: Draft, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = open_outbox(box)
+    for _ in range(30):
+        outbox.put(EMOTION, NODE, draft)
+    listener = site.listen(STATUS.every_node)
+    publisher = site.publish(box)
+    _until(lambda: listener.reasons() == ["birth"], "the node is online, and nobody subscribes to events")
+    outbox._run("ALTER TABLE message RENAME TO hidden")
+    _until(lambda: "nothing is delivered" in caplog.text, "said once")
+    assert caplog.text.count("nothing is delivered") == 1
+    outbox._run("ALTER TABLE hidden RENAME TO message")
+    listener.stop()
+    everything = site.listen()
+    _until(lambda: len(everything.seqs(EMOTION.at(NODE))) == 30, "delivered")
+    assert publisher.stop(WAIT_S)
+
+
+def test_publisher_status_that_breaks_the_contract_is_told_at_once(site: Site, box: OutboxSettings) -> None:
+    def bad(reason: StatusReason) -> NodeStatus:
+        import msgspec
+
+        return msgspec.structs.replace(_status(reason), source="")
+
+    with pytest.raises(MessageError, match="source"):
+        site.publish(box, bad)
+
+
+def test_publisher_memory_does_not_grow_while_nothing_goes_out(
+    site: Site, box: OutboxSettings, open_outbox: Open, draft: Draft
+) -> None:
+    outbox = open_outbox(box)
+    site.broker.kill()
+    publisher = site.publish(box)
+    for _ in range(1_500):
+        publisher.stored(outbox.put(EMOTION, NODE, draft))
+    _until(publisher._events.empty, "the publisher has taken up what it was told")
+    assert len(publisher._stored) == 1_000
+    assert not publisher._in_flight
+    assert not publisher.stop(0)
+
+
+def test_link_stopped_while_the_broker_does_not_answer_ends_soon() -> None:
+    """TCP connects, and no CONNACK comes: a hung broker."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        link = Link(BrokerSettings(host="127.0.0.1", port=silent.getsockname()[1], tls=False), "node", events=events)
+        link.start()
+        accepted, _ = silent.accept()
+        assert accepted.recv(4)[0] >> 4 == 1  # CONNECT is on its way
+        began = time.monotonic()
+        link.stop()
+        assert time.monotonic() - began < 5
+        assert not link._thread.is_alive()
+        accepted.close()
+
+
+@pytest.mark.parametrize("delay_s", [0, 0.001, 0.003, 0.01, 0.03])
+def test_link_stopped_at_any_moment_of_connecting_ends_soon(site: Site, delay_s: float) -> None:
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    link = Link(site.settings(str(NODE)), "node", events=events)
+    link.start()
+    time.sleep(delay_s)  # the moment is what this test varies
+    began = time.monotonic()
+    link.stop()
+    assert time.monotonic() - began < 5
+    assert not link._thread.is_alive()
+
+
+def test_link_wrong_password_is_said_once_and_tried_again(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    settings = site.settings(str(NODE))
+    os.environ[settings.password_env] = "wrong"
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    link = Link(settings, "node", events=events)
+    link.start()
+    _until(lambda: "refused: Not authorized" in caplog.text, "the refusal is logged")
+    time.sleep(1)  # several attempts, at most 0.3 s apart
+    link.stop()
+    assert caplog.text.count("Not authorized") == 1
+    assert link.connects == 0
+    assert events.empty()
+
+
+def test_link_every_opened_connection_is_lost_once(site: Site) -> None:
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    link = Link(site.settings(str(NODE)), "node", events=events)
+    link.start()
+    seen = [events.get(timeout=WAIT_S)]
+    for _ in range(3):
+        site.broker.kill()
+        seen.append(events.get(timeout=WAIT_S))
+        site.broker.start()
+        seen.append(events.get(timeout=WAIT_S))
+    link.stop()
+    seen.append(events.get(timeout=WAIT_S))
+    assert events.empty()
+    assert [type(event).__name__ for event in seen] == ["Opened", "Lost"] * 4
+    connections = [event.connection for event in seen if isinstance(event, Opened)]
+    assert [event.connection for event in seen[1::2]] == connections
+    assert len(set(map(id, connections))) == 4
+
+
+def test_local_broker_that_cannot_start_says_why(tmp_path: Path) -> None:
+    if shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        pytest.skip("Mosquitto is not installed")
+    broker = LocalBroker(tmp_path, ["collector"], kind="mosquitto")
+    (tmp_path / "mosquitto.conf").write_text("no such option\n")
+    with pytest.raises(LinkError, match="did not start"):
+        broker.start()

@@ -1,0 +1,128 @@
+"""A mistake in a settings file is one line: the file, the key, what was found, what is allowed."""
+
+import queue
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.contract.errors import SettingsError
+from broker.link import Link
+from broker.settings import BrokerSettings, read_settings, secret
+from edge_node.settings import NodeSettings
+
+GOOD = 'site = "home"\nnode = "kitchen"\ncontext = "home"\n'
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[str | bytes], NodeSettings]:
+    def from_text(text: str | bytes) -> NodeSettings:
+        path = tmp_path / "node.toml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return read_settings(path, NodeSettings)
+
+    return from_text
+
+
+def test_settings_least_file_has_safe_defaults(read: Callable[..., NodeSettings]) -> None:
+    settings = read(GOOD)
+    assert str(settings.identity) == "home/kitchen"
+    assert settings.broker.tls
+    assert settings.source.kind == "microphone"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('node = "n"\ncontext = "home"\n', ["site"]),
+        ('site = "s"\nnode = "n"\n', ["context"]),
+        (GOOD + 'contxt = "home"\n', ["contxt"]),
+        (GOOD.replace('"home"\n', '"office"\n'), ["context", "'office'"]),
+        (GOOD.replace("kitchen", "Kitchen"), ["node 'Kitchen'", "a-z, 0-9"]),
+        (GOOD.replace("kitchen", "a" * 33), ["node", "1 to 32"]),
+        (GOOD.replace('"kitchen"', "7"), ["node", "str", "found 7"]),
+        (GOOD + "drain_s = -1\n", ["drain_s", ">= 0", "found -1"]),
+        (GOOD + "drain_s = nan\n", ["drain_s", "found nan"]),
+        (GOOD + "drain_s = inf\n", ["drain_s", "<= 60", "found inf"]),
+        (GOOD + "drain_s = 2024-01-01\n", ["drain_s"]),
+        (GOOD + "[broker]\nport = 0\n", ["broker.port", ">= 1", "found 0"]),
+        (GOOD + "[broker]\nport = 65536\n", ["broker.port", "<= 65535", "found 65536"]),
+        (GOOD + f"[broker]\nport = {10**40}\n", ["broker.port"]),
+        (GOOD + '[broker]\nport = "8883"\n', ["broker.port", "int", "found '8883'"]),
+        (GOOD + "[broker]\nprot = 8883\n", ["broker", "prot"]),
+        (GOOD + '[broker]\nhost = ""\n', ["broker.host"]),
+        (GOOD + '[broker]\ntls = "no"\n', ["broker.tls", "bool", "found 'no'"]),
+        (GOOD + '[broker]\ntls = false\nhost = "192.168.1.5"\n', ["broker.tls", "'192.168.1.5'", "this machine only"]),
+        (GOOD + '[broker]\ncert_file = "a.crt"\n', ["broker.cert_file and broker.key_file go together"]),
+        (GOOD + '[broker]\nkey_file = "a.key"\n', ["broker.cert_file and broker.key_file go together"]),
+        (GOOD + '[broker]\npassword = "secret"\n', ["broker", "password"]),
+        (GOOD + "[broker]\nkeepalive_s = 1\n", ["broker.keepalive_s", ">= 5", "found 1"]),
+        (GOOD + "broker = 3\n", ["broker", "found 3"]),
+        (GOOD + "[source]\nkind = 'line-in'\n", ["source.kind", "line-in"]),
+        (GOOD + "[source]\nkind = 'replay'\n", ["source.paths"]),
+        (GOOD + "[source]\nkind = 'replay'\npaths = ['a.wav', 3]\n", ["source.paths[1]", "str", "found 3"]),
+        (GOOD + "[source]\nchannel = 0\n", ["source.channel", ">= 1", "found 0"]),
+        (GOOD + "[source]\ndevice = 1.5\n", ["source.device", "found 1.5"]),
+        (GOOD + "[outbox]\nmost_rows = 1\n", ["outbox.most_rows", ">= 10", "found 1"]),
+        (GOOD + "[outbox]\nreplay_s = -0.5\n", ["outbox.replay_s", "found -0.5"]),
+        (GOOD + "[telemetry]\ninterval_s = 0\n", ["telemetry.interval_s", ">= 1", "found 0"]),
+        (GOOD + GOOD, ["not valid TOML"]),
+        ("site = \n", ["not valid TOML", "line 1"]),
+        ("{}", ["not valid TOML"]),
+        ("", ["site"]),
+        (b"\x7fELF\x02\x01\xff\xfe" * 50, ["not valid TOML"]),
+        ("x = " + "[" * 20_000, ["not valid TOML"]),
+    ],
+)
+def test_settings_mistake_is_named(
+    read: Callable[..., NodeSettings], tmp_path: Path, text: str | bytes, words: list[str]
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(text)
+    message = str(caught.value)
+    assert message.startswith(f"settings file {tmp_path / 'node.toml'}: ")
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_settings_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for path, why in ((tmp_path / "none.toml", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(SettingsError, match=why) as caught:
+            read_settings(path, NodeSettings)
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+def test_settings_without_tls_on_this_machine_are_accepted(host: str) -> None:
+    assert not BrokerSettings(host=host, tls=False).tls
+
+
+def test_secret_comes_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert secret("SOTTOVOCE_TEST_WORD") is None
+    monkeypatch.setenv("SOTTOVOCE_TEST_WORD", "from the environment")
+    assert secret("SOTTOVOCE_TEST_WORD") == "from the environment"
+    (tmp_path / "word").write_text("from a file\n")
+    monkeypatch.setenv("SOTTOVOCE_TEST_WORD_FILE", str(tmp_path / "word"))
+    assert secret("SOTTOVOCE_TEST_WORD") == "from a file"
+
+
+def _link(settings: BrokerSettings) -> Link:
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    return Link(settings, "home.kitchen", events=events)
+
+
+def test_secret_in_a_missing_file_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOTTOVOCE_BROKER_PASSWORD_FILE", str(tmp_path / "none"))
+    with pytest.raises(SettingsError, match=r"SOTTOVOCE_BROKER_PASSWORD_FILE names .*none, which cannot be read"):
+        _link(BrokerSettings(tls=False, username="home/kitchen"))
+
+
+def test_link_certificate_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text("no certificate")
+    for name in ("ca.crt", "missing.crt"):
+        with pytest.raises(SettingsError, match=f"broker: ca_file .*{name}"):
+            _link(BrokerSettings(ca_file=str(tmp_path / name)))
