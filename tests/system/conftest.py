@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -44,16 +44,15 @@ class Stack:
     def start_node(
         self, node: str = "home/kitchen", *, real_time: bool = False, repeat: bool = True, replay_s: float = 60
     ) -> subprocess.Popen[str]:
-        site, name = node.split("/")
-        config = self._write(
-            f"{site}-{name}.toml",
-            f'site = "{site}"\nnode = "{name}"\ncontext = "home"\ndrain_s = 20\n'
-            f'[source]\nkind = "replay"\npaths = ["{self._recording}"]\n'
+        source = (
+            f'kind = "replay"\npaths = ["{self._recording}"]\n'
             f"real_time = {str(real_time).lower()}\nrepeat = {str(repeat).lower()}\n"
-            f'[outbox]\npath = "{self.outbox(node)}"\nreplay_s = {replay_s}\n[telemetry]\ninterval_s = 1\n'
-            + self._broker(node),
         )
-        return self._start("edge_node", config, node)
+        return self._start("edge_node", self._node(node, source, replay_s), node)
+
+    def start_microphone_node(self, device: str, environment: dict[str, str]) -> subprocess.Popen[str]:
+        source = f'kind = "microphone"\ndevice = "{device}"\n'
+        return self._start("edge_node", self._node("home/kitchen", source, 60), "home/kitchen", environment)
 
     def stop(self, process: subprocess.Popen[str], *, wait_s: float = WAIT_S) -> int:
         process.send_signal(signal.SIGTERM)
@@ -100,6 +99,15 @@ class Stack:
         assert numbers == list(range(1, len(numbers) + 1))
         return len(numbers)
 
+    def _node(self, node: str, source: str, replay_s: float) -> Path:
+        site, name = node.split("/")
+        return self._write(
+            f"{site}-{name}.toml",
+            f'site = "{site}"\nnode = "{name}"\ncontext = "home"\ndrain_s = 20\n[source]\n{source}'
+            f'[outbox]\npath = "{self.outbox(node)}"\nreplay_s = {replay_s}\n[telemetry]\ninterval_s = 1\n'
+            + self._broker(node),
+        )
+
     def _broker(self, user: str) -> str:
         return (
             f'[broker]\nhost = "127.0.0.1"\nport = {self.broker.port}\ntls = false\nusername = "{user}"\n'
@@ -111,11 +119,13 @@ class Stack:
         path.write_text(text)
         return path
 
-    def _start(self, module: str, config: Path, user: str) -> subprocess.Popen[str]:
+    def _start(
+        self, module: str, config: Path, user: str, environment: Mapping[str, str] = os.environ
+    ) -> subprocess.Popen[str]:
         with (self.folder / f"{config.stem}.log").open("a") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, "run", "--config", config],
-                env=os.environ | {"SOTTOVOCE_BROKER_PASSWORD": self.broker.passwords[user]},
+                env={**environment, "SOTTOVOCE_BROKER_PASSWORD": self.broker.passwords[user]},
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
