@@ -7,8 +7,6 @@ Three rules, each measured to be necessary (docs/adr/0006):
   numbers its packets from 1 again, and an old acknowledgement would discard a new message.
 - The session persists on the broker (clean_start off, long expiry), and every connect subscribes anew.
 - The wait before an attempt doubles and is drawn at random, so that a fleet does not return all at once.
-
-Callbacks arrive on paho's thread and are only put into a queue; one thread of the owner handles them in order.
 """
 
 import logging
@@ -25,13 +23,13 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from broker.connection import Attempt, Event, Lost
 from broker.contract.errors import SettingsError
 from broker.settings import BrokerSettings, secret
 
-__all__ = ["Acknowledged", "Arrived", "Connection", "Event", "Link", "Lost", "Opened", "Subscribed", "Will"]
+__all__ = ["Link", "Will"]
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +37,7 @@ _CONNACK_WAIT_S: Final = 10.0
 _STEADY_S: Final = 20.0
 """A connection that lasted this long was a good one. Mosquitto closes a connection after it refused a message: to
 begin anew with the shortest wait each time would be a storm."""
+_LOOK_S: Final = 5.0
 _SESSION_EXPIRY_S: Final = 7 * 24 * 3600
 
 
@@ -48,66 +47,6 @@ class Will(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     payload: bytes
     delay_s: int
-
-
-class Connection:
-    """One connection to the broker, from CONNACK to its loss. Equal to nothing but itself."""
-
-    def __init__(self, client: paho.Client, *, session_present: bool) -> None:
-        """Wrap a connected client."""
-        self._client = client
-        self.session_present = session_present
-
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
-        """Send at QoS 1 and return the packet id that `Acknowledged` will carry."""
-        return self._client.publish(topic, payload, qos=1, retain=retain).mid
-
-    def acknowledge(self, packet_id: int) -> None:
-        """Send the PUBACK of a message that arrived on this connection."""
-        self._client.ack(packet_id, 1)
-
-
-class Opened(msgspec.Struct, frozen=True, eq=False):
-    """The broker accepted a connection."""
-
-    connection: Connection
-
-
-class Lost(msgspec.Struct, frozen=True, eq=False):
-    """A connection is gone, and everything that was pending on it."""
-
-    connection: Connection
-
-
-class Arrived(msgspec.Struct, frozen=True, eq=False):
-    """A message; to be acknowledged on the connection that it came by."""
-
-    connection: Connection
-    topic: str
-    payload: bytes
-    packet_id: int
-    """0 for QoS 0, which needs no acknowledgement."""
-
-
-class Acknowledged(msgspec.Struct, frozen=True, eq=False):
-    """The broker's PUBACK."""
-
-    connection: Connection
-    packet_id: int
-    reason: int
-    """0x00 delivered to a queue or a subscriber, 0x10 nobody subscribes, 0x80 and above refused."""
-    at_ns: int
-    """Monotonic time of arrival."""
-
-
-class Subscribed(msgspec.Struct, frozen=True, eq=False):
-    """The broker's SUBACK."""
-
-    connection: Connection
-    reasons: tuple[int, ...]
-
-
-Event = Opened | Lost | Arrived | Acknowledged | Subscribed
 
 
 class Link:
@@ -192,7 +131,7 @@ class Link:
             reconnect_on_failure=False,
             manual_ack=True,
         )
-        attempt = _Attempt(client, self._events, self._filters)
+        attempt = Attempt(client, self._events, self._filters)
         client.max_inflight_messages_set(0)  # the owner bounds what is in flight
         if self._tls is not None:
             client.tls_set_context(self._tls)
@@ -225,92 +164,15 @@ class Link:
                 return attempt.problem
             self.connects += 1
             self._say(logging.INFO, f"connected as {self._client_id}")
-            attempt.ended.wait()
+            while not attempt.ended.wait(_LOOK_S):
+                if client._thread is None:  # noqa: SLF001 -- paho's thread died of a packet that it cannot read
+                    return "paho failed"
             return attempt.problem
         finally:
             client.disconnect()
             client.loop_stop()
             if attempt.connection is not None:  # also when it opened after we gave up; nothing of it comes after this
                 self._events.put(Lost(attempt.connection))
-
-
-class _Attempt:
-    """Turns one paho client's callbacks into events."""
-
-    def __init__(
-        self,
-        client: paho.Client,
-        events: "queue.SimpleQueue[Event | None]",
-        filters: list[tuple[str, SubscribeOptions]],
-    ) -> None:
-        self.connection: Connection | None = None
-        self.answered = threading.Event()
-        self.ended = threading.Event()
-        self.problem = "connection lost"
-        self._events = events
-        self._filters = filters
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
-        client.on_subscribe = self._on_subscribe
-
-    def _on_connect(
-        self,
-        client: paho.Client,
-        _userdata: object,
-        flags: paho.ConnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        if reason.is_failure:
-            self.problem = f"refused: {reason}"
-        else:
-            self.connection = Connection(client, session_present=flags.session_present)
-            self._events.put(Opened(self.connection))
-            if self._filters:
-                client.subscribe(self._filters)
-        self.answered.set()
-
-    def _on_disconnect(
-        self,
-        _client: paho.Client,
-        _userdata: object,
-        _flags: paho.DisconnectFlags,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        if reason.is_failure and not self.problem.startswith("refused"):
-            self.problem = f"connection lost: {reason}"
-        self.ended.set()
-        self.answered.set()
-
-    def _on_message(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
-        if self.connection is not None:
-            packet_id = message.mid if message.qos else 0
-            self._events.put(Arrived(self.connection, message.topic, bytes(message.payload), packet_id))
-
-    def _on_publish(
-        self,
-        _client: paho.Client,
-        _userdata: object,
-        packet_id: int,
-        reason: ReasonCode,
-        _properties: Properties | None,
-    ) -> None:
-        if self.connection is not None:
-            self._events.put(Acknowledged(self.connection, packet_id, reason.value, time.monotonic_ns()))
-
-    def _on_subscribe(
-        self,
-        _client: paho.Client,
-        _userdata: object,
-        _packet_id: int,
-        reasons: list[ReasonCode],
-        _properties: Properties | None,
-    ) -> None:
-        if self.connection is not None:
-            self._events.put(Subscribed(self.connection, tuple(each.value for each in reasons)))
 
 
 def _wait_s(failures: int, settings: BrokerSettings) -> float:

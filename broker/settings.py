@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from broker.contract.errors import SettingsError, SottovoceError
+from broker.explain import explain
 
 __all__ = ["BrokerSettings", "read_settings", "secret"]
 
@@ -53,8 +54,13 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise SettingsError(msg)
 
 
-def read_settings(path: Path, kind: type[S]) -> S:
+def read_settings(path: Path, kind: type[S], example: str = "docs/ has an example for each program") -> S:
     """Return the settings in a TOML file.
+
+    Args:
+        path: the file.
+        kind: the struct to fill.
+        example: what to tell a user whose file cannot be read.
 
     Raises:
         SettingsError: the file cannot be read, is no TOML, or a key is unknown, missing, mistyped or out of range.
@@ -62,15 +68,18 @@ def read_settings(path: Path, kind: type[S]) -> S:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        msg = f"settings file {path}: {error.strerror}; docs/ has an example for each program"
+        msg = f"settings file {path}: {error.strerror}; {example}"
         raise SettingsError(msg) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # neither TOML nor text, a number of too many digits, too deep
         msg = f"settings file {path}: not valid TOML: {error}"
         raise SettingsError(msg) from error
     try:
         return msgspec.convert(raw, kind)
-    except (msgspec.ValidationError, SottovoceError) as error:
-        msg = f"settings file {path}: {_named(error, raw)}"
+    except msgspec.ValidationError as error:
+        msg = f"settings file {path}: {explain(error, raw, kind)}"
+        raise SettingsError(msg) from error
+    except SottovoceError as error:
+        msg = f"settings file {path}: {error}"
         raise SettingsError(msg) from error
 
 
@@ -87,19 +96,3 @@ def secret(variable: str) -> str | None:
             msg = f"{variable}_FILE names {file}, which cannot be read: {error}"
             raise SettingsError(msg) from error
     return os.environ.get(variable)
-
-
-def _named(error: Exception, raw: object) -> str:
-    """Return msgspec's message with the key in TOML's words, and the value found there."""
-    text, _, path = str(error).partition(" - at `$.")
-    if not path:
-        return text
-    key = path.rstrip("`")
-    value = raw
-    for part in key.replace("[", ".").replace("]", "").split("."):
-        if isinstance(value, dict):
-            value = value.get(part)
-        elif isinstance(value, list) and part.isdecimal():
-            value = value[int(part)]
-    found = "" if value is None or isinstance(value, dict) else f" (found {value!r})"
-    return f"{key}: {text}{found}"

@@ -80,7 +80,7 @@ def _classify(arguments: argparse.Namespace) -> int:
 
 
 def _devices(arguments: argparse.Namespace) -> int:
-    from edge_node.sources import list_devices  # noqa: PLC0415 -- likewise
+    from edge_node.microphone import list_devices  # noqa: PLC0415 -- likewise
 
     devices = list_devices()
     if arguments.json:

@@ -1,17 +1,17 @@
 """The model, run by LiteRT."""
 
 import importlib.metadata
+import re
 
 import numpy as np
 import numpy.typing as npt
 
-from broker.contract.bundle import Bundle
+from broker.contract.bundle import GOLDEN_TOLERANCE, Bundle
 from broker.contract.errors import BundleError
 
 __all__ = ["Classifier", "litert_version", "verify"]
 
-_TOLERANCE = 0.02
-"""Of a probability: dynamic-range kernels round differently from processor to processor."""
+_RELEASE = re.compile(r"\d+(?:\.\d+)*")
 
 
 class Classifier:
@@ -60,12 +60,16 @@ def verify(bundle: Bundle, where: str) -> Classifier:
     """Return a classifier that has reproduced the bundle's golden vectors on this machine.
 
     Raises:
-        BundleError: it cannot be run, or its answers differ.
+        BundleError: LiteRT is older than the model was proved on, the model cannot be run, or its answers differ.
     """
+    installed, needed = litert_version(), bundle.manifest.litert_at_least
+    if () < _release(installed) < _release(needed):  # what has no release is left to the golden vectors
+        msg = f"{where}: needs LiteRT {needed} or newer, {installed} is installed: pip install --upgrade ai-edge-litert"
+        raise BundleError(msg)
     classifier = Classifier(bundle.model, bundle.manifest.input_shape, where)
     for features, expected in zip(bundle.golden.features, bundle.golden.probabilities, strict=True):
         answer = classifier.run(features)
-        if not np.allclose(answer, expected, atol=_TOLERANCE):
+        if not np.allclose(answer, expected, atol=GOLDEN_TOLERANCE, rtol=0):
             msg = f"{where}: the model answers {answer.round(3)} where {expected.round(3)} is right; fetch it again"
             raise BundleError(msg)
     return classifier
@@ -77,3 +81,12 @@ def litert_version() -> str:
         return importlib.metadata.version("ai-edge-litert")
     except importlib.metadata.PackageNotFoundError:
         return "missing"
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Return the numbers that a version begins with, no zeros at their end: (2, 3) of `2.3.0rc1`."""
+    match = _RELEASE.match(version)
+    numbers = [int(part) for part in match.group().split(".")] if match else []
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)

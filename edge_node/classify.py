@@ -11,7 +11,8 @@ from broker.contract.decision import CLASSES, Label
 from broker.contract.messages import Quantiles, Stage
 from edge_node.node import load_pipeline
 from edge_node.pipeline import Heard
-from edge_node.sources import Block, read_recording
+from edge_node.replay import read_recording
+from edge_node.sources import Block
 from edge_node.telemetry import quantiles
 
 __all__ = ["Timeline", "as_json", "as_text", "classify"]

@@ -20,12 +20,14 @@ from broker.contract.messages import (
 )
 from broker.contract.topics import EMOTION, TELEMETRY
 from edge_node.classifier import litert_version, verify
+from edge_node.microphone import Microphone
 from edge_node.models import factory_bundle
 from edge_node.outbox import Outbox
 from edge_node.pipeline import Heard, Pipeline
 from edge_node.publisher import Publisher
+from edge_node.replay import Replay
 from edge_node.settings import NodeSettings, SourceSettings
-from edge_node.sources import Microphone, Replay, Source
+from edge_node.sources import Source
 from edge_node.telemetry import Meter, clock_synced, rss_bytes, temperature_c
 
 __all__ = ["Node", "load_pipeline", "open_source"]

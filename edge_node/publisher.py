@@ -1,14 +1,10 @@
 """Delivers the outbox to the broker, in order, and keeps the retained status true.
 
-A topic that the broker refuses, or that nobody subscribes to, waits by itself and holds up no other: rows of a name
-that the node had before would otherwise stand in the way of everything.
-
 One thread owns everything here; paho's callbacks reach it as events in one queue.
 """
 
 import logging
 import queue
-import random
 import threading
 import time
 from collections import deque
@@ -17,12 +13,14 @@ from typing import Final
 
 import msgspec
 
+from broker.connection import Acknowledged, Connection, Event, Lost, Opened
 from broker.contract.errors import StoreError
 from broker.contract.messages import NodeStatus, Stage, StatusReason, encode
 from broker.contract.topics import STATUS, WILL_DELAY_S, NodeId
-from broker.link import Acknowledged, Connection, Event, Link, Lost, Opened, Will
+from broker.link import Link, Will
 from broker.settings import BrokerSettings
 from edge_node.outbox import Outbox, OutboxSettings
+from edge_node.pauses import NOBODY_SUBSCRIBES, Pauses
 from edge_node.telemetry import Meter
 
 __all__ = ["Publisher"]
@@ -30,13 +28,9 @@ __all__ = ["Publisher"]
 _log = logging.getLogger(__name__)
 
 _DELIVERED: Final = 0x00
-_NOBODY_SUBSCRIBES: Final = 0x10
 _IN_FLIGHT: Final = 20
 _TICK_S: Final = 0.2
 _HOUSEKEEPING_NS: Final = 1_000_000_000
-_PAUSE_FIRST_S: Final = 0.5
-_PAUSE_MOST_S: Final = 30.0
-_REFUSAL_MOST_S: Final = 300.0
 _DISK_PAUSE_NS: Final = 1_000_000_000
 _GOODBYE_NS: Final = 1_000_000_000
 """How long the goodbye may take after the time to drain is over."""
@@ -52,15 +46,6 @@ class _Sent(msgspec.Struct, frozen=True):
     """Row id in the outbox; `_NO_ROW` for a status."""
     topic: str
     at_ns: int
-
-
-class _Pause(msgspec.Struct, frozen=True):
-    """A topic whose last message was not delivered: one message at a time, until one is."""
-
-    until_ns: int = 0
-    wait_s: float = 0.0
-    is_refusal: bool = False
-    """Whether the broker refused it, rather than had nobody to give it to."""
 
 
 class Publisher:
@@ -101,8 +86,7 @@ class Publisher:
         self._connection: Connection | None = None
         self._must_replay = False
         self._in_flight: dict[int, _Sent] = {}  # by packet id
-        self._pauses: dict[str, _Pause] = {}  # by topic
-        self._reported: set[tuple[str, int]] = set()  # topics and PUBACK reasons already in the log
+        self._pauses = Pauses()
         self._disk_fails = False
         self._resume_ns = 0
         self._stored: deque[tuple[int, int]] = deque(maxlen=_MOST_TIMED)  # (row id; its commit, ns), rising
@@ -182,7 +166,7 @@ class Publisher:
             case Opened(connection):
                 self._connection, self._in_flight = connection, {}
                 # a refusal outlives its connection: Mosquitto 2.0 ends the connection with it
-                self._pauses = {topic: each for topic, each in self._pauses.items() if each.is_refusal}
+                self._pauses.reconnected()
                 self._must_replay = True
                 self._say(StatusReason.BIRTH)
             case Lost():
@@ -197,28 +181,13 @@ class Publisher:
         if sent is None:
             return
         if event.reason == _DELIVERED:
-            self._pauses.pop(sent.topic, None)
+            self._pauses.end(sent.topic)
             if sent.row != _NO_ROW:
                 self._meter.took(Stage.PUBLISH, (event.at_ns - sent.at_ns) // 1000)
                 self._outbox.finish([sent.row])
                 self._forget.append((event.at_ns, sent.row))
-        elif sent.row != _NO_ROW or event.reason != _NOBODY_SUBSCRIBES:  # a retained status needs no subscriber
-            self._refused(sent.topic, event.reason)
-
-    def _refused(self, topic: str, reason: int) -> None:
-        """Keep the row; let its topic wait, then go on from the oldest of it."""
-        if (topic, reason) not in self._reported:
-            self._reported.add((topic, reason))
-            why = "nobody subscribes" if reason == _NOBODY_SUBSCRIBES else "the broker refuses this node's messages"
-            _log.warning("%s: PUBACK 0x%02x: %s; kept in the outbox, trying again", topic, reason, why)
-        now_ns = time.monotonic_ns()
-        pause = self._pauses.get(topic, _Pause())
-        if now_ns >= pause.until_ns:
-            is_refusal = reason != _NOBODY_SUBSCRIBES
-            most_s = _REFUSAL_MOST_S if is_refusal else _PAUSE_MOST_S
-            bound_s = min(most_s, max(_PAUSE_FIRST_S, 2 * pause.wait_s))
-            wait_s = random.uniform(bound_s / 2, bound_s)  # noqa: S311 -- jitter, not a secret
-            self._pauses[topic] = _Pause(now_ns + int(wait_s * 1e9), bound_s, is_refusal)
+        elif sent.row != _NO_ROW or event.reason != NOBODY_SUBSCRIBES:  # a retained status needs no subscriber
+            self._pauses.begin(sent.topic, event.reason)
 
     def _send(self) -> None:
         if self._connection is None or time.monotonic_ns() < self._resume_ns:
@@ -231,7 +200,7 @@ class Publisher:
         if room <= 0:
             return
         sent_rows = {sent.row for sent in self._in_flight.values()}
-        closed = self._closed_topics()
+        closed = self._pauses.closed({sent.topic for sent in self._in_flight.values()})
         for row in self._outbox.waiting(_IN_FLIGHT + len(sent_rows), closed):
             if room == 0:
                 return
@@ -244,12 +213,6 @@ class Publisher:
             packet_id = self._connection.publish(row.topic, row.payload)
             self._in_flight[packet_id] = _Sent(row.id, row.topic, now_ns)
             room -= 1
-
-    def _closed_topics(self) -> set[str]:
-        """Return the topics that pause, or that have paused and have a message on trial."""
-        now_ns = time.monotonic_ns()
-        on_trial = {sent.topic for sent in self._in_flight.values()}
-        return {topic for topic, pause in self._pauses.items() if now_ns < pause.until_ns or topic in on_trial}
 
     def _note_wait(self, row_id: int, now_ns: int) -> None:
         while self._stored and self._stored[0][0] <= row_id:

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from broker.connection import Arrived, Event, Subscribed
 from broker.contract.errors import StoreError
 from broker.contract.topics import TABLE
-from broker.link import Arrived, Event, Link, Subscribed
+from broker.link import Link
 from broker.settings import BrokerSettings
 from dashboard.collector.records import Store, Written, read_message
 

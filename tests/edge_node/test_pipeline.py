@@ -15,7 +15,8 @@ from broker.contract.errors import BundleError
 from broker.contract.features import extract
 from edge_node.classifier import Classifier, verify
 from edge_node.pipeline import Heard, Pipeline
-from edge_node.sources import Block, read_recording
+from edge_node.replay import read_recording
+from edge_node.sources import Block
 
 Make = Callable[[], Pipeline]
 
@@ -174,3 +175,33 @@ def test_classifier_other_answers_are_refused(factory: Bundle) -> None:
     wrong = msgspec.structs.replace(factory.golden, probabilities=factory.golden.probabilities[:, [1, 2, 0]] * 0.5)
     with pytest.raises(BundleError, match="is right; fetch it again"):
         verify(msgspec.structs.replace(factory, golden=wrong), "a.bundle")
+
+
+@pytest.mark.parametrize(
+    ("installed", "needed", "refused"),
+    [
+        ("2.2.9", "2.3.0", True),
+        ("2.9.0", "2.10.0", True),
+        ("2.3.0rc1", "2.3.1", True),
+        ("2.3", "2.3.0", False),
+        ("2.3.0", "2.3", False),
+        ("2.10.0", "2.9.0", False),
+        ("3.0.0", "2.3.0", False),
+        ("missing", "2.3.0", False),  # imported, but installed without metadata: the golden vectors decide
+    ],
+)
+def test_classifier_litert_older_than_the_model_is_refused(
+    factory: Bundle, monkeypatch: pytest.MonkeyPatch, installed: str, needed: str, *, refused: bool
+) -> None:
+    monkeypatch.setattr("edge_node.classifier.litert_version", lambda: installed)
+    bundle = msgspec.structs.replace(
+        factory, manifest=msgspec.structs.replace(factory.manifest, litert_at_least=needed)
+    )
+    if not refused:
+        verify(bundle, "a.bundle")
+        return
+    with pytest.raises(BundleError) as caught:
+        verify(bundle, "a.bundle")
+    assert str(caught.value) == (
+        f"a.bundle: needs LiteRT {needed} or newer, {installed} is installed: pip install --upgrade ai-edge-litert"
+    )

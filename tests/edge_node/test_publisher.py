@@ -8,16 +8,18 @@ import shutil
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from broker.connection import Arrived, Opened, Subscribed
 from broker.contract.errors import LinkError, MessageError
 from broker.contract.messages import Context, EmotionEvent, NodeStatus, StatusReason, Versions
 from broker.contract.topics import EMOTION, STATUS, TELEMETRY, NodeId
-from broker.link import Arrived, Link, Opened, Subscribed
+from broker.link import Link
 from broker.local import LocalBroker
 from broker.settings import BrokerSettings
 from edge_node.outbox import Outbox, OutboxSettings
@@ -215,9 +217,11 @@ def test_publisher_reconnected_sends_again_what_was_delivered(
     site.broker.kill()
     site.broker.forget_state()
     site.broker.start()
-    _until(lambda: len(listener.seqs(EMOTION.at(NODE))) == 10, "sent again")
-    assert sorted(listener.seqs(EMOTION.at(NODE))) == sorted([*range(1, 6)] * 2)
-    assert publisher.reconnects == 1
+    _until(lambda: len(listener.seqs(EMOTION.at(NODE))) >= 10, "sent again")
+    times = Counter(listener.seqs(EMOTION.at(NODE)))
+    assert set(times) == set(range(1, 6))
+    assert min(times.values()) >= 2
+    assert publisher.reconnects >= 1
     assert publisher.stop(WAIT_S)
 
 

@@ -13,7 +13,9 @@ import pytest
 import soundfile
 
 from broker.contract.errors import AudioError
-from edge_node.sources import Block, BlockQueue, Replay, read_recording
+from edge_node.microphone import BlockQueue
+from edge_node.replay import Replay, read_recording
+from edge_node.sources import Block
 
 WriteAudio = Callable[..., Path]
 RATE_HZ = 16_000

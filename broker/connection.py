@@ -1,0 +1,155 @@
+"""One connection to a broker as an object, and what happens on it as events.
+
+paho's callbacks arrive on its own thread; here each becomes an event in one queue, in order, and nothing else is done.
+"""
+
+import queue
+import threading
+import time
+
+import msgspec
+import paho.mqtt.client as paho
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+__all__ = ["Acknowledged", "Arrived", "Attempt", "Connection", "Event", "Lost", "Opened", "Subscribed"]
+
+
+class Connection:
+    """One connection to the broker, from CONNACK to its loss. Equal to nothing but itself."""
+
+    def __init__(self, client: paho.Client) -> None:
+        """Wrap a connected client."""
+        self._client = client
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
+        """Send at QoS 1 and return the packet id that `Acknowledged` will carry."""
+        return self._client.publish(topic, payload, qos=1, retain=retain).mid
+
+    def acknowledge(self, packet_id: int) -> None:
+        """Send the PUBACK of a message that arrived on this connection."""
+        self._client.ack(packet_id, 1)
+
+
+class Opened(msgspec.Struct, frozen=True, eq=False):
+    """The broker accepted a connection."""
+
+    connection: Connection
+
+
+class Lost(msgspec.Struct, frozen=True, eq=False):
+    """A connection is gone, and everything that was pending on it."""
+
+    connection: Connection
+
+
+class Arrived(msgspec.Struct, frozen=True, eq=False):
+    """A message; to be acknowledged on the connection that it came by."""
+
+    connection: Connection
+    topic: str
+    payload: bytes
+    packet_id: int
+    """0 for QoS 0, which needs no acknowledgement."""
+
+
+class Acknowledged(msgspec.Struct, frozen=True, eq=False):
+    """The broker's PUBACK."""
+
+    connection: Connection
+    packet_id: int
+    reason: int
+    """0x00 delivered to a queue or a subscriber, 0x10 nobody subscribes, 0x80 and above refused."""
+    at_ns: int
+    """Monotonic time of arrival."""
+
+
+class Subscribed(msgspec.Struct, frozen=True, eq=False):
+    """The broker's SUBACK."""
+
+    connection: Connection
+    reasons: tuple[int, ...]
+
+
+Event = Opened | Lost | Arrived | Acknowledged | Subscribed
+
+
+class Attempt:
+    """Turns one paho client's callbacks into events."""
+
+    def __init__(
+        self,
+        client: paho.Client,
+        events: "queue.SimpleQueue[Event | None]",
+        filters: list[tuple[str, SubscribeOptions]],
+    ) -> None:
+        """Listen to a client that is about to connect; subscribe to `filters` when it has."""
+        self.connection: Connection | None = None
+        self.answered = threading.Event()
+        self.ended = threading.Event()
+        self.problem = "connection lost"
+        self._events = events
+        self._filters = filters
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+
+    def _on_connect(
+        self,
+        client: paho.Client,
+        _userdata: object,
+        _flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self.problem = f"refused: {reason}"
+        else:
+            self.connection = Connection(client)
+            self._events.put(Opened(self.connection))
+            if self._filters:
+                client.subscribe(self._filters)
+        self.answered.set()
+
+    def _on_disconnect(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        _flags: paho.DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if reason.is_failure and not self.problem.startswith("refused"):
+            self.problem = f"connection lost: {reason}"
+        self.ended.set()
+        self.answered.set()
+
+    def _on_message(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
+        if self.connection is not None:
+            packet_id = message.mid if message.qos else 0
+            self._events.put(Arrived(self.connection, message.topic, bytes(message.payload), packet_id))
+
+    def _on_publish(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        packet_id: int,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if self.connection is not None:
+            self._events.put(Acknowledged(self.connection, packet_id, reason.value, time.monotonic_ns()))
+
+    def _on_subscribe(
+        self,
+        _client: paho.Client,
+        _userdata: object,
+        _packet_id: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        if self.connection is not None:
+            self._events.put(Subscribed(self.connection, tuple(each.value for each in reasons)))
