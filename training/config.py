@@ -1,12 +1,7 @@
-"""Experiments: TOML files decoded strictly into frozen structs.
+"""Experiments: TOML files decoded strictly into frozen structs."""
 
-An unknown key, a wrong type or a value out of range is one line that names the key, the value and what is allowed.
-"""
-
-import re
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +9,7 @@ from msgspec import Meta
 from broker.contract.errors import SettingsError
 from broker.contract.features import FeatureSpec, frame_count
 from broker.contract.windows import WindowSpec
+from broker.settings import read_settings
 from training.clips import RATE_HZ
 
 __all__ = [
@@ -184,71 +180,10 @@ def by_clip(experiment: Experiment) -> Experiment:
     return msgspec.structs.replace(experiment, name=f"{experiment.name}-by-clip", split=split)
 
 
-_AT: Final = re.compile(r" - at `\$(?P<path>[^`]*)`$")
-_UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<key>[^`]*)`")
-
-
 def load_experiment(path: Path) -> Experiment:
     """Return the experiment that a TOML file describes.
 
     Raises:
         SettingsError: the file is missing, is no TOML, or holds a key or a value that is not allowed.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror}); give a file such as training/configs/small.toml"
-        raise SettingsError(msg) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path}: not TOML: {error}"
-        raise SettingsError(msg) from error
-    try:
-        return msgspec.convert(raw, Experiment)
-    except msgspec.ValidationError as error:
-        msg = f"{path}: {_explain(str(error), raw)}"
-        raise SettingsError(msg) from error
-    except SettingsError as error:
-        msg = f"{path}: {error}"
-        raise SettingsError(msg) from error
-
-
-def _explain(message: str, raw: dict[str, Any]) -> str:
-    """Return msgspec's message with the key, the value and what is allowed."""
-    match = _AT.search(message)
-    keys = [key for key in (match["path"] if match else "").split(".") if key]
-    said = message[: match.start()] if match else message
-    if unknown := _UNKNOWN.match(said):
-        key = ".".join([*keys, unknown["key"]])
-        return f"unknown key {key}; allowed: {', '.join(_allowed(keys))}"
-    value: Any = raw
-    for key in keys:
-        name, *indices = re.split(r"[\[\]]+", key.rstrip("]"))
-        value = value.get(name) if isinstance(value, dict) else None
-        for index in indices:
-            value = value[int(index)] if index.isdigit() and isinstance(value, list) else None
-    if not keys:
-        return said
-    return f"{'.'.join(keys)} = {value!r}: {said[0].lower()}{said[1:]}"
-
-
-def _allowed(keys: list[str]) -> list[str]:
-    """Return the keys of the table at this path, of every kind that may stand there."""
-    types: list[type[msgspec.Struct]] = [Experiment]
-    for key in keys:
-        types = [
-            kind
-            for table in types
-            for field in msgspec.structs.fields(table)
-            if field.name == key
-            for kind in _tables(field.type)
-        ]
-    names = {field.encode_name: None for table in types for field in msgspec.structs.fields(table)}
-    if any(table.__struct_config__.tag for table in types):
-        return ["kind", *names]
-    return list(names)
-
-
-def _tables(annotation: object) -> list[type[msgspec.Struct]]:
-    """Return the structs in a field's annotation."""
-    candidates = getattr(annotation, "__args__", None) or (annotation,)
-    return [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+    return read_settings(path, Experiment, "give a file such as training/configs/small.toml")

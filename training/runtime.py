@@ -6,14 +6,11 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter
 
-from broker.contract.bundle import Bundle
+from broker.contract.bundle import GOLDEN_TOLERANCE, Bundle
 from broker.contract.errors import BundleError
 from training.quiet import native_output_held
 
 __all__ = ["Runner", "prove"]
-
-_TOLERANCE = 0.02
-"""Largest difference of a probability from the golden one: runtimes and processors round differently."""
 
 
 class Runner:
@@ -64,6 +61,6 @@ def prove(bundle: Bundle, where: str) -> None:
     run = Runner(bundle.model, where)
     for number, (features, wanted) in enumerate(zip(bundle.golden.features, bundle.golden.probabilities, strict=True)):
         got = run(features)
-        if got.shape != wanted.shape or not np.allclose(got, wanted, atol=_TOLERANCE, rtol=0):
+        if got.shape != wanted.shape or not np.allclose(got, wanted, atol=GOLDEN_TOLERANCE, rtol=0):
             msg = f"{where}: golden vector {number} gives {got.round(3)}, expected {wanted.round(3)}; build it again"
             raise BundleError(msg)

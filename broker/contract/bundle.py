@@ -29,6 +29,7 @@ from broker.contract.features import FeatureSpec, Normalisation, frame_count
 from broker.contract.windows import WindowSpec
 
 __all__ = [
+    "GOLDEN_TOLERANCE",
     "LARGEST_BUNDLE_BYTES",
     "Bundle",
     "Golden",
@@ -41,6 +42,12 @@ __all__ = [
 
 LARGEST_BUNDLE_BYTES: Final = 4_000_000
 """Neither the archive nor any of its members, unpacked, may be larger than this."""
+
+GOLDEN_TOLERANCE: Final = 0.02
+"""Largest difference of a probability from its golden one: dynamic-range kernels round differently on each processor.
+
+A wrong front-end, model or order of labels shows as a much larger one.
+"""
 
 _MEMBERS: Final = ("manifest.json", "model.tflite", "reference.tflite", "golden.npz", "card.json", "LICENSE")
 _OPTIONAL: Final = frozenset({"reference.tflite"})

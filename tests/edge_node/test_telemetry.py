@@ -1,6 +1,7 @@
 """Figures about the node itself."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
