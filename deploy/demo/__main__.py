@@ -76,7 +76,8 @@ def _run(arguments: argparse.Namespace) -> int:
             broker.stop()
         result = figures(programs.store, broker.kind)
     _print(result, as_json=arguments.json)
-    return 1 if complaints or result.lost or result.duplicates or not result.stored else 0
+    is_silent = not result.stored and not stop.is_set()  # who interrupts at once has heard nothing yet
+    return 1 if complaints or result.lost or result.duplicates or is_silent else 0
 
 
 def _in_words(broker: LocalBroker) -> str:
