@@ -23,13 +23,15 @@ check: .venv/dev ## lint, types, import rules, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m broker.contract.generate --check
 	$(BIN)/python -m dashboard.grafana --check
+	$(BIN)/python -m training.model_card --check
 
 bench: .venv/dev ## measure: ratios against a named baseline of the same run
 	@for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
 
-generate: .venv/dev ## write what follows from the tables: ACL, AsyncAPI, schemas, docs, Grafana dashboards
+generate: .venv/dev ## write what follows from the tables: ACL, AsyncAPI, schemas, docs, Grafana dashboards, model card
 	$(BIN)/python -m broker.contract.generate
 	$(BIN)/python -m dashboard.grafana
+	$(BIN)/python -m training.model_card
 
 format: .venv/dev ## format and mend what ruff can
 	$(BIN)/ruff check --fix .

@@ -93,7 +93,7 @@ def _members(kind: Type, value: object = None) -> list[Type]:
         return _members(kind.type, value)
     if not isinstance(kind, UnionType):
         return [kind]
-    named = [
+    named: list[Type] = [
         each
         for each in kind.types
         if isinstance(each, StructType) and isinstance(value, dict) and value.get(each.tag_field) == each.tag

@@ -96,7 +96,8 @@ def _bundle(args: argparse.Namespace) -> int:
         version=args.version,
         fold=args.fold,
         licence=args.licence,
-        compare=args.compare,
+        compare=tuple(args.compare),
+        data=args.data,
     )
     bundle = pack(order, args.out)
     members = ", ".join(f"{name} {member.bytes:,}" for name, member in bundle.manifest.members.items())
@@ -156,7 +157,12 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("--version", type=int, required=True, help="of the model, from 1")
     bundle.add_argument("--out", type=Path, required=True, help="file to write")
     bundle.add_argument("--fold", type=int, default=0, help="whose weights (default: %(default)s)")
-    bundle.add_argument("--compare", type=Path, help="another run folder, for the evaluation card")
+    bundle.add_argument(
+        "--compare", type=Path, action="append", default=[], help="another run folder, for the evaluation card; repeat"
+    )
+    bundle.add_argument(
+        "--data", type=Path, help="corpora or a prepared cache: evaluate on every speaker, for the evaluation card"
+    )
     bundle.add_argument(
         "--licence", type=Path, default=_LICENCE, help="text that governs the weights (default: %(default)s)"
     )

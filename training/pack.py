@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -12,8 +12,9 @@ from broker.contract.bundle import Bundle, Golden, Manifest, Training, read_bund
 from broker.contract.decision import CLASSES
 from broker.contract.errors import BundleError, DataError
 from broker.contract.features import extract
-from training.corpora import CORPORA
-from training.replay import RULE
+from training.card import make_card
+from training.evaluate import evaluate
+from training.prepare import open_collection
 from training.results import FoldResult, Run, fold_folder, read_run
 from training.runtime import Runner, prove
 from training.synthetic import noise, voiced
@@ -38,15 +39,17 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Whose weights; a run by clip has only one."""
     licence: Path
     """Text that governs the weights."""
-    compare: Path | None
-    """Another run, whose cross-validated figures the card shows beside this one's."""
+    compare: tuple[Path, ...] = ()
+    """Other runs, whose cross-validated figures the card shows beside this one's."""
+    data: Path | None = None
+    """Corpora or a prepared cache: the card then tells how the bundled files fare on every speaker there."""
 
 
 def pack(order: Order, out: Path) -> Bundle:
     """Return a bundle, after proving it on LiteRT and writing it to `out`.
 
     Raises:
-        DataError: a run or the licence is missing, or the file cannot be written.
+        DataError: a run, the licence or the data is missing, or the file cannot be written.
         BundleError: the parts do not fit, or the model does not do on LiteRT what it should.
     """
     data = write_bundle(make_bundle(order))
@@ -67,7 +70,7 @@ def make_bundle(order: Order) -> Bundle:
     """Return a bundle with golden vectors made from synthetic audio and the model's own answers to them.
 
     Raises:
-        DataError: a run or the licence is missing.
+        DataError: a run, the licence or the data is missing.
         BundleError: the name or the version is not allowed, or LiteRT cannot run the model.
     """
     run = read_run(order.run)
@@ -85,14 +88,19 @@ def make_bundle(order: Order) -> Bundle:
     manifest = make_manifest(order, run, result)
     features = golden_features(manifest)
     infer = Runner(model, manifest.identity)
-    return Bundle(
+    bundle = Bundle(
         manifest=manifest,
         model=model,
         reference=reference,
         golden=Golden(features=features, probabilities=np.stack([infer(item) for item in features])),
-        card=evaluation_card(run, result, [read_run(order.compare)] if order.compare else []),
+        card=msgspec.to_builtins(make_card(run, result, [read_run(other) for other in order.compare])),
         licence=licence,
     )
+    if order.data is None:
+        return bundle
+    collection, corrupt = open_collection(order.data)
+    groups = evaluate(bundle, collection, seen=True, corrupt=len(corrupt)).groups
+    return msgspec.structs.replace(bundle, card={**bundle.card, "speakers": msgspec.to_builtins(groups)})
 
 
 def make_manifest(order: Order, run: Run, result: FoldResult) -> Manifest:
@@ -136,42 +144,3 @@ def golden_features(manifest: Manifest) -> npt.NDArray[np.float32]:
     signals = [voiced(length, rate, pitch, random.uniform(-35, -15), random) for pitch in _GOLDEN_PITCHES_HZ]
     signals += [noise(length, colour, random) * np.float32(10 ** (-45 / 20)) for colour in _GOLDEN_NOISES]
     return np.stack([extract(signal, manifest.features, manifest.normalisation) for signal in signals])
-
-
-def evaluation_card(run: Run, result: FoldResult, others: list[Run]) -> dict[str, Any]:
-    """Return what was measured, on what, how and where, as plain data."""
-    return {
-        "experiment": run.experiment,
-        "split": result.split,
-        "rule": RULE,
-        "metric": "UAR per corpus; corpus-macro is their unweighted mean",
-        "data": {corpus.title: corpus.source for corpus in CORPORA if corpus.key in result.training_clips},
-        "training_clips": result.training_clips,
-        "network": {
-            "parameters": result.parameters,
-            "float_bytes": result.float_bytes,
-            "quantized_bytes": result.quantized_bytes,
-        },
-        "held_out": msgspec.to_builtins(result.test),
-        "validation": msgspec.to_builtins(result.validation),
-        "float_and_quantized_decide_alike": result.same_windows,
-        "bias_folded_into_the_last_layer": result.bias,
-        "cross_validation": {item.experiment: _cross_validation(item) for item in [run, *others]},
-        "machine": msgspec.to_builtins(run.machine),
-    }
-
-
-def _cross_validation(run: Run) -> dict[str, Any]:
-    """Return the quantized model's UAR per fold and corpus, and over all folds."""
-    return {
-        "folds": {
-            item.split: {
-                "uar": {corpus: scores.uar for corpus, scores in item.test["quantized"].corpora.items()},
-                "accuracy": item.test["quantized"].pooled.accuracy,
-                "corpus_macro_uar": item.test["quantized"].macro_uar,
-            }
-            for item in run.folds
-        },
-        "all_folds_uar": {corpus: scores.uar for corpus, scores in run.pooled.items()},
-        "all_folds_corpus_macro_uar": run.macro_uar,
-    }

@@ -10,6 +10,7 @@ import pytest
 from broker.contract.bundle import Bundle, read_bundle, write_bundle
 from broker.contract.errors import BundleError, DataError, SettingsError
 from training.__main__ import main
+from training.card import read_card
 from training.evaluate import Evaluation
 from training.results import read_run
 from training.runtime import prove
@@ -100,6 +101,23 @@ def test_bundle_says_where_its_weights_come_from(work: Path) -> None:
     assert bundle.licence == "for tests\n"
     assert bundle.reference is not None
     assert bundle.card["cross_validation"]["tiny"]["all_folds_corpus_macro_uar"] == read_run(work / "run").macro_uar
+
+
+def test_bundle_card_tells_every_speaker_apart(work: Path, tmp_path: Path) -> None:
+    out = tmp_path / "told.bundle"
+    run, data = str(work / "run"), str(work / "prepared")
+    assert main([*_bundle(work), "--out", str(out), "--data", data, "--compare", run, "--compare", run]) == 0
+    card = read_card(read_bundle(out.read_bytes(), "told.bundle"))
+    assert [group.standing for group in card.speakers] == ["held out", "validation", "training"]
+    assert card.speakers[0].models == card.held_out == read_run(work / "run").folds[0].test
+    assert card.speakers[1].models["quantized"] == card.validation
+    assert card.cross_validation["tiny"].by == "speaker"
+    assert read_card(_read(work)).speakers == ()  # without --data
+
+
+def test_card_of_another_program_is_refused(work: Path) -> None:
+    with pytest.raises(BundleError, match=r"tiny/3: card\.json: .*build the bundle again"):
+        read_card(msgspec.structs.replace(_read(work), card={"experiment": "tiny"}))
 
 
 def test_bundle_reproduces_its_golden_vectors(work: Path) -> None:
