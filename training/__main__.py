@@ -140,7 +140,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, help="run folder (default: runs/<experiment>)")
     train.add_argument("--fold", type=int, help="run this fold alone")
     train.add_argument("--by-clip", action="store_true", help="split by clip, as the paper did: optimistic, to compare")
-    train.add_argument("--threads", type=int, default=2, help="threads of TensorFlow (default: %(default)s)")
+    train.add_argument(
+        "--threads",
+        type=int,
+        default=2,
+        help="threads of TensorFlow (default: %(default)s); 1 repeats a run to the bit",
+    )
     train.set_defaults(command=_train)
 
     evaluate = commands.add_parser("evaluate", help="what a node with a bundle says about recordings")
