@@ -1,5 +1,6 @@
 """What the collector hands to a store, and the one-method port that both stores implement."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -47,7 +48,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 class Store(Protocol):
     """Where records go. When `write` returns, the batch survives a power cut."""
 
-    def write(self, batch: list[Record | DeadLetter]) -> Written:
+    def write(self, batch: Sequence[Record | DeadLetter]) -> Written:
         """Make a batch durable, all of it or nothing.
 
         Raises:

@@ -5,6 +5,7 @@ a message that comes again changes nothing and is counted apart.
 """
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, assert_never
 
@@ -33,7 +34,7 @@ class SqliteStore:
         self._path = path
         self._db = open_database(path, SCHEMA, form=FORM, synchronous="FULL")
 
-    def write(self, batch: list[Record | DeadLetter]) -> Written:
+    def write(self, batch: Sequence[Record | DeadLetter]) -> Written:
         """Commit a batch.
 
         Raises:
@@ -50,7 +51,7 @@ class SqliteStore:
         """Close the file."""
         self._db.close()
 
-    def _write(self, batch: list[Record | DeadLetter]) -> Written:
+    def _write(self, batch: Sequence[Record | DeadLetter]) -> Written:
         stored = redelivered = 0
         letters = [each for each in batch if isinstance(each, DeadLetter)]
         for record in batch:

@@ -83,9 +83,8 @@ def main() -> int:
         ("outbox, one event a commit", put),
     ):
         say(f"{what:<34}{value:>10,.0f}{value / baseline:>12.1f}\n")
-    say(
-        f"an event: {len(msgspec.json.encode(event(EVENTS)))} bytes of JSON, {size / EVENTS:.0f} bytes in the SQLite store\n"
-    )
+    json_bytes = len(msgspec.json.encode(event(EVENTS)))
+    say(f"an event: {json_bytes} bytes of JSON, {size / EVENTS:.0f} bytes in the SQLite store\n")
     return 0
 
 
