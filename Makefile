@@ -42,12 +42,12 @@ clean: ## remove the environment and caches
 
 # The demo's packages are a part of the developer's, so one environment serves both.
 .venv/demo: pyproject.toml | .venv/bin/pip
-	@echo "Installing the demo's packages into .venv (once; some minutes on a slow network) ..."
+	@echo "Installing the demo's packages into .venv (once; some minutes on a slow network) ..." >&2
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	@touch $@
 
 .venv/dev: pyproject.toml | .venv/bin/pip
-	@echo "Installing the developer's packages into .venv (once; TensorFlow is large) ..."
+	@echo "Installing the developer's packages into .venv (once; TensorFlow is large) ..." >&2
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch .venv/demo $@
 

@@ -4,6 +4,7 @@ Mosquitto runs with the production ACL and a random password for each user. `iot
 Mosquitto is not installed: passwords, but no ACL, no persistence, and no word when nobody subscribes.
 """
 
+import importlib.util
 import os
 import pwd
 import secrets
@@ -38,7 +39,7 @@ class LocalBroker:
             kind: which broker; None: Mosquitto where it is installed.
 
         Raises:
-            LinkError: neither is installed.
+            LinkError: it is not installed.
         """
         self._folder = folder
         mosquitto = _which("mosquitto")
@@ -48,8 +49,14 @@ class LocalBroker:
         """By user name."""
         self._process: subprocess.Popen[bytes] | None = None
         if self.kind == "mosquitto":
-            self._command = [mosquitto or "mosquitto", "-c", str(self._configure_mosquitto())]
+            if mosquitto is None or _which("mosquitto_passwd") is None:
+                msg = "Mosquitto is not installed: sudo apt install mosquitto"
+                raise LinkError(msg)
+            self._command = [mosquitto, "-c", str(self._configure_mosquitto())]
         else:
+            if importlib.util.find_spec("iotcore") is None:
+                msg = "no broker is installed: sudo apt install mosquitto, or pip install iotcore"
+                raise LinkError(msg)
             configuration = str(self._configure_iotcore())
             self._command = [sys.executable, "-m", "iotcore", "--log-level", "CRITICAL", "--config", configuration]
 

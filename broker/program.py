@@ -1,11 +1,13 @@
 """What every long-running program does at its start: logging to stderr, and an event set by Ctrl-C or SIGTERM."""
 
 import logging
+import os
 import signal
+import sys
 import threading
 from types import FrameType
 
-__all__ = ["configure_logging", "stop_on_signals"]
+__all__ = ["configure_logging", "has_desktop", "stop_on_signals"]
 
 
 def configure_logging(*, verbose: bool = False) -> None:
@@ -28,3 +30,8 @@ def stop_on_signals() -> threading.Event:
     signal.signal(signal.SIGINT, ask)
     signal.signal(signal.SIGTERM, ask)
     return stop
+
+
+def has_desktop() -> bool:
+    """Return whether there is a screen to open a browser on; without one, Python would start one in the terminal."""
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

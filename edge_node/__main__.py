@@ -24,7 +24,7 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no "µ" still gets the rest
     arguments = _parser().parse_args()
-    configure_logging(verbose=arguments.verbose)
+    configure_logging(verbose=getattr(arguments, "verbose", False))
     return exit_with_one_line("sottovoce-node", lambda: int(arguments.run(arguments)))
 
 
@@ -32,10 +32,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sottovoce-node", description="Hears the emotional tone of speech and publishes labels, never audio."
     )
-    parser.add_argument("--verbose", action="store_true", help="log every window")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="listen and publish until told to stop")
     run.add_argument("--config", type=Path, required=True, help="settings file, TOML (see docs/node.md)")
+    run.add_argument("--verbose", action="store_true", help="log every window")
     run.set_defaults(run=_run)
     classify = commands.add_parser("classify", help="label a recording; publishes nothing")
     classify.add_argument("file", type=Path, metavar="FILE", help="WAV or FLAC")

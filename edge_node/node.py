@@ -60,6 +60,7 @@ class Node:
 
         Raises:
             AudioError: the source has failed.
+            RuntimeError: the publisher has failed by a defect of its own.
         """
         self._publisher.start()
         _log.info("%s listens to %s with model %s", self._settings.identity, self._source.description, self._model)
@@ -72,8 +73,8 @@ class Node:
                 if time.monotonic_ns() - due_ns >= self._settings.telemetry.interval_s * 1e9:
                     due_ns = time.monotonic_ns()
                     self._report()
-        finally:
             self._report()
+        finally:
             delivered = self._publisher.stop(self._settings.drain_s)
             self._outbox.close()
         return delivered

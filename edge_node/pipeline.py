@@ -30,14 +30,14 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     end_s: float
     """Where the window ends, in seconds of audio since the last gap."""
     level_dbfs: float
-    probabilities: tuple[float, ...] | None
-    """Of this window alone, in the order of `decision.CLASSES`; None: too quiet to classify."""
-    decision: Decision | None
-    """Smoothed over the windows so far; None: silence."""
-    latency_us: EventLatency | None
     decided_ns: int
     """Monotonic time of the decision, in ns."""
-    is_event: bool
+    probabilities: tuple[float, ...] | None = None
+    """Of this window alone, in the order of `decision.CLASSES`; None: too quiet to classify."""
+    decision: Decision | None = None
+    """Smoothed over the windows so far; None: silence."""
+    latency_us: EventLatency | None = None
+    is_event: bool = False
     """Whether it is worth an event."""
 
 
@@ -57,6 +57,8 @@ class Pipeline:
         self._block_rate_hz = 0
         self._smoothed: np.ndarray | None = None
         self._announced: Announced | None = None
+        quiet = np.zeros(manifest.window.length_samples, dtype=np.float32)
+        extract(quiet, manifest.features, manifest.normalisation)  # makes its tables now, not in the first window
 
     def hear(self, block: Block) -> Iterator[Heard]:
         """Yield a result for each window that this block completes."""
@@ -67,7 +69,7 @@ class Pipeline:
         resampled_ns = self._clock_ns()
         held_ns = 0 if self._resampler is None else round(self._resampler.delay() * 1e9 / self._rate_hz)
         for window in self._windower.push(samples, block.captured_ns - held_ns):
-            capture_us = max(0, taken_ns - block.captured_ns) // 1000
+            capture_us = max(0, taken_ns - window.captured_ns) // 1000
             yield self._judge(window, capture_us, (resampled_ns - taken_ns) // 1000)
 
     def _judge(self, window: Window, capture_us: int, resample_us: int) -> Heard:
@@ -77,7 +79,7 @@ class Pipeline:
             self._smoothed = None
             if self._announced is not None:
                 self._announced = msgspec.structs.replace(self._announced, label=None)
-            return self._silence(window, level)
+            return Heard(end_s=window.end_sample / self._rate_hz, level_dbfs=level, decided_ns=self._clock_ns())
         began_ns = self._clock_ns()
         features = extract(window.samples, self._manifest.features, self._manifest.normalisation)
         extracted_ns = self._clock_ns()
@@ -106,17 +108,6 @@ class Pipeline:
             ),
             decided_ns=decided_ns,
             is_event=is_event,
-        )
-
-    def _silence(self, window: Window, level: float) -> Heard:
-        return Heard(
-            end_s=window.end_sample / self._rate_hz,
-            level_dbfs=level,
-            probabilities=None,
-            decision=None,
-            latency_us=None,
-            decided_ns=self._clock_ns(),
-            is_event=False,
         )
 
     def _restart(self, rate_hz: int) -> None:

@@ -78,10 +78,9 @@ class Replay:
                         raise
                     _log.warning("%s; skipped", error)
                     continue
-                yield from pace.blocks(samples, rate_hz)
+                yield from pace.blocks(_with_pause(samples, rate_hz), rate_hz)
                 if stop.is_set():
                     return
-                yield from pace.blocks(np.zeros(int(_PAUSE_S * rate_hz), dtype=np.float32), rate_hz)
             if not self._repeat:
                 return
 
@@ -137,6 +136,12 @@ def read_recording(file: Path, channel: int | None = None) -> tuple[Samples, int
         msg = f"{file}: holds NaN, infinite or absurdly large samples; export it again with full scale at 1"
         raise AudioError(msg)
     return _one_channel(file, samples, channels, channel), rate_hz
+
+
+def _with_pause(samples: Samples, rate_hz: int) -> Samples:
+    """Append silence, so that the next recording begins with a whole block, as everything does at a microphone."""
+    to_whole_block = -len(samples) % int(BLOCK_S * rate_hz)
+    return np.pad(samples, (0, int(_PAUSE_S * rate_hz) + to_whole_block))
 
 
 def _is_cut_short(file: Path) -> bool:

@@ -46,7 +46,7 @@ class Stage(enum.StrEnum):
     """The stations of a window, from the sound card to the broker."""
 
     CAPTURE = "capture"
-    """From the capture of a block's last sample until the pipeline takes the block up."""
+    """From the capture of the window's last sample until the pipeline takes up the block that holds it."""
     RESAMPLE = "resample"
     """To the feature front-end's rate."""
     FEATURES = "features"

@@ -1,6 +1,6 @@
 """The collector's settings file."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -45,8 +45,3 @@ class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     broker: BrokerSettings = BrokerSettings()
     sqlite: SqliteSettings | None = None
     influxdb: InfluxSettings | None = None
-
-    @property
-    def store(self) -> Literal["sqlite", "influxdb"]:
-        """Which store is meant; SQLite when neither is named."""
-        return "sqlite" if self.influxdb is None else "influxdb"

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import signal
 import sys
 import webbrowser
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from broker.contract.errors import SettingsError, exit_with_one_line
-from broker.program import configure_logging
+from broker.program import configure_logging, has_desktop
 from broker.settings import read_settings, secret
 from dashboard.console.readings import NoStoreYetError, Reader
 from dashboard.console.settings import ConsoleSettings
@@ -47,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise SettingsError(msg)
     with closing(_reader(settings, arguments.store)) as reader:
         names = frozenset((host.lower(), *(name.lower() for name in settings.names)))
-        return _serve(reader, host, port, names, opens_browser=not arguments.no_browser and _has_desktop())
+        return _serve(reader, host, port, names, opens_browser=not arguments.no_browser and has_desktop())
 
 
 def _serve(reader: Reader, host: str, port: int, names: frozenset[str], *, opens_browser: bool) -> int:
@@ -77,11 +76,6 @@ def _reader(settings: ConsoleSettings, store: Path | None) -> Reader:
     from dashboard.console.influx_reader import InfluxReader  # noqa: PLC0415 -- only one store is needed
 
     return InfluxReader(settings.influxdb.url, settings.influxdb.bucket, secret(settings.influxdb.token_env))
-
-
-def _has_desktop() -> bool:
-    """Return whether there is a screen to open a browser on; without one, Python would start one in the terminal."""
-    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

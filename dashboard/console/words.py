@@ -12,6 +12,8 @@ from dashboard.console.readings import Emotion, Node, Presence, presence
 __all__ = ["Card", "ago", "card", "clock_time", "milliseconds", "percent"]
 
 _S: Final = 1_000_000
+_NEWS: Final = 10
+"""Messages in an outbox that are worth a word; a healthy node has one or two under way."""
 _NOTHING: Final = "\N{EN DASH}"
 _QUIET: Final = {Presence.ONLINE: "no speech", Presence.STALE: "no signal", Presence.OFFLINE: "offline"}
 
@@ -90,7 +92,7 @@ def _warnings(node: Node, headline: str) -> list[str]:
         found.append("muted")
     if not node.clock_synced:
         found.append("clock not synchronised")
-    if node.health is not None and node.health.outbox_depth:
+    if node.health is not None and node.health.outbox_depth >= _NEWS:
         found.append(f"{node.health.outbox_depth:,} waiting in the outbox")
     return found
 

@@ -12,15 +12,16 @@ from typing import Final
 import msgspec
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 
 from broker.contract.errors import LinkError, SottovoceError, exit_with_one_line
-from broker.local import LocalBroker, free_port
-from broker.program import stop_on_signals
+from broker.local import LocalBroker
+from broker.program import has_desktop, stop_on_signals
 from deploy.demo.programs import COLLECTOR, Programs, places
 from deploy.demo.report import Figures, figures, live_table
 
 _SETTLE_S: Final = 3.0
-_say = Console(stderr=True, highlight=False)
+_say = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def main() -> int:
@@ -35,10 +36,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--nodes", type=_positive, default=3, help="nodes that replay recordings (default: 3)")
     parser.add_argument("--clips", type=Path, metavar="DIR", help="replay these recordings, not the synthetic speech")
     parser.add_argument("--mic", action="store_true", help="add a node that listens to this machine's microphone")
-    parser.add_argument("--port", type=_positive, help="port of the web console (default: a free one)")
+    parser.add_argument("--port", type=_port, help="port of the web console (default: a free one)")
     parser.add_argument("--no-browser", action="store_true", help="do not open the console in a browser")
     parser.add_argument("--broker", choices=("mosquitto", "iotcore"), help="default: Mosquitto where it is installed")
-    parser.add_argument("--json", action="store_true", help="print one line of figures at the end, and nothing else")
+    parser.add_argument("--json", action="store_true", help="print one line of figures at the end")
     return parser
 
 
@@ -47,6 +48,14 @@ def _positive(text: str) -> int:
         msg = f"{text!r} is not a positive whole number"
         raise argparse.ArgumentTypeError(msg)
     return int(text)
+
+
+def _port(text: str) -> int:
+    port = _positive(text)
+    if port > 65_535:  # noqa: PLR2004 -- the range of ports
+        msg = f"{text} is not a port: 1 to 65535"
+        raise argparse.ArgumentTypeError(msg)
+    return port
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -59,34 +68,35 @@ def _run(arguments: argparse.Namespace) -> int:
         programs = Programs(folder, broker)
         try:
             broker.start()
-            _say.print(f"broker: {_in_words(broker)}")
+            _say.print(f"broker: {_in_words(broker, asked_for=arguments.broker)}")
             programs.start_collector()
-            port = arguments.port or free_port()
-            programs.start_console(port)
+            console = programs.start_console(arguments.port or 0)
+            _say.print(f"console: {console}   (Ctrl-C stops everything)")
             for place in where:
                 programs.start_node(place)
-            _say.print(f"console: http://127.0.0.1:{port}/   (Ctrl-C stops everything)")
-            if not arguments.no_browser:
-                threading.Timer(2.0, webbrowser.open, [f"http://127.0.0.1:{port}/"]).start()
+            if has_desktop() and not arguments.no_browser:
+                webbrowser.open(console)
             complaints = _watch(programs, stop, arguments.seconds, quiet=arguments.json)
             programs.stop_nodes()
             _settle(programs, broker.kind)
+            for words in programs.warnings():
+                _say.print(f"[yellow]{escape(words)}[/]")
         finally:
             programs.stop()
             broker.stop()
         result = figures(programs.store, broker.kind)
     _print(result, as_json=arguments.json)
     is_silent = not result.stored and not stop.is_set()  # who interrupts at once has heard nothing yet
+    if is_silent:
+        _say.print("no event: a label needs some seconds of speech; give --seconds 10 or more, or louder recordings")
     return 1 if complaints or result.lost or result.duplicates or is_silent else 0
 
 
-def _in_words(broker: LocalBroker) -> str:
+def _in_words(broker: LocalBroker, asked_for: str | None) -> str:
     if broker.kind == "mosquitto":
         return f"Mosquitto on 127.0.0.1:{broker.port}, with passwords and the production ACL"
-    return (
-        f"iotcore on 127.0.0.1:{broker.port}, for Mosquitto is not installed: enough for a look, "
-        "but it keeps nothing when it stops and has no ACL"
-    )
+    why = "" if asked_for else "Mosquitto is not installed, so "
+    return f"{why}iotcore on 127.0.0.1:{broker.port}: enough for a look, but it has no ACL and forgets when it stops"
 
 
 def _watch(programs: Programs, stop: threading.Event, seconds: int | None, *, quiet: bool) -> list[str]:
@@ -96,7 +106,7 @@ def _watch(programs: Programs, stop: threading.Event, seconds: int | None, *, qu
     with Live(console=_say, refresh_per_second=2, transient=True) as live:
         while not stop.wait(0.5):
             for words in programs.ended():
-                _say.print(f"[red]{words}[/]")
+                _say.print(f"[red]{escape(words)}[/]")
                 complaints.append(words)
             if not programs.running_nodes:
                 msg = "no node is left"

@@ -1,7 +1,9 @@
 """Starts Sottovoce's programs on this machine, with their settings and logs in one folder, and ends them again."""
 
+import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,13 +18,14 @@ from broker.contract.errors import AudioError, LinkError
 from broker.contract.topics import NodeId
 from broker.local import LocalBroker
 from deploy.demo.make_audio import AUDIO
+from edge_node.replay import AUDIO_ENDINGS
 
 __all__ = ["COLLECTOR", "Place", "Programs", "places"]
 
 COLLECTOR: Final = "collector"
 _READY_WAIT_S: Final = 20.0
 _DRAIN_S: Final = 2
-_ENDINGS: Final = {".wav", ".flac"}
+_WARNING: Final = re.compile(r"\S+ (WARNING|ERROR) ")
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +54,9 @@ def places(count: int, clips: Path | None, *, microphone: bool) -> list[Place]:
         Place(
             node=NodeId(site, name),
             context=context,
-            source=_synthetic(known[index % len(known)][1]) if clips is None else _recordings(clips, index, count),
+            source=_synthetic(known[index % len(known)][1], index // len(known))
+            if clips is None
+            else _recordings(clips, index, count),
         )
         for index, (site, name, context) in enumerate((known + more)[:count])
     ]
@@ -80,25 +85,24 @@ class Programs:
         settings = (
             f'name = "{COLLECTOR}"\n'
             f"shared = {str(self._broker.kind == 'mosquitto').lower()}\n"  # iotcore loses messages of shared ones
-            f'[sqlite]\npath = "{self.store}"\n' + self._connection(COLLECTOR)
+            f"[sqlite]\npath = {_toml(self.store)}\n" + self._connection(COLLECTOR)
         )
         process = self._start("dashboard.collector", COLLECTOR, settings, user=COLLECTOR)
         self._others[COLLECTOR] = process
-        deadline = time.monotonic() + _READY_WAIT_S
-        ready = self.folder / f"{COLLECTOR}.out"
-        while "ready" not in ready.read_text():
-            if process.poll() is not None or time.monotonic() > deadline:
-                msg = f"the collector did not start: {self._last_words(COLLECTOR)}"
-                raise LinkError(msg)
-            time.sleep(0.05)
+        self._first_words(COLLECTOR, process)
 
-    def start_console(self, port: int) -> None:
-        """Start the console on a port of this machine."""
+    def start_console(self, port: int) -> str:
+        """Start the console on a port of this machine (0: a free one), and return its address when it serves.
+
+        Raises:
+            LinkError: it ended, or did not serve in time.
+        """
         command = [
             sys.executable, "-m", "dashboard.console", "run", "--store", str(self.store),
             "--port", str(port), "--no-browser",
         ]  # fmt: skip
         self._others["console"] = self._spawn(command, "console", os.environ)
+        return self._first_words("console", self._others["console"])
 
     def start_node(self, place: Place) -> None:
         """Start one node."""
@@ -107,7 +111,7 @@ class Programs:
             f'site = "{place.node.site}"\nnode = "{place.node.node}"\ncontext = "{place.context}"\n'
             f"drain_s = {_DRAIN_S}\n"
             f"[source]\n{place.source}"
-            f'[outbox]\npath = "{self.folder / name}.outbox.sqlite"\n'
+            f"[outbox]\npath = {_toml(self.folder / f'{name}.outbox.sqlite')}\n"
             "[telemetry]\ninterval_s = 5\n" + self._connection(str(place.node))
         )
         self._nodes[name] = self._start("edge_node", name, settings, user=str(place.node))
@@ -155,6 +159,23 @@ class Programs:
                 start_new_session=True,
             )  # fmt: skip
 
+    def warnings(self) -> list[str]:
+        """Return what the programs warned of, each once."""
+        logs = sorted(self.folder.glob("*.log"))
+        lines = [line for log in logs for line in log.read_text(errors="replace").splitlines()]
+        return list(dict.fromkeys(line.split(" ", 2)[2] for line in lines if _WARNING.match(line)))
+
+    def _first_words(self, name: str, process: subprocess.Popen[str]) -> str:
+        """Return the first line that a program prints: it is ready."""
+        out, deadline = self.folder / f"{name}.out", time.monotonic() + _READY_WAIT_S
+        while process.poll() is None and time.monotonic() < deadline:
+            line, end, _ = out.read_text().partition("\n")
+            if end:
+                return line
+            time.sleep(0.05)
+        msg = f"the {name} did not start: {self._last_words(name)}"
+        raise LinkError(msg)
+
     def _last_words(self, name: str) -> str:
         lines = (self.folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
@@ -173,8 +194,11 @@ def _end(processes: dict[str, subprocess.Popen[str]], wait_s: float) -> None:
     processes.clear()
 
 
-def _synthetic(folder: str) -> str:
-    return f'kind = "replay"\nname = "synthetic speech"\npaths = ["{AUDIO / folder}"]\n'
+def _synthetic(folder: str, first: int) -> str:
+    """Return the sentences of a place, beginning with another one for each node that hears them."""
+    files = sorted((AUDIO / folder).glob("*.flac"))
+    first %= len(files)
+    return _replay("synthetic speech", files[first:] + files[:first])
 
 
 def _recordings(clips: Path, index: int, count: int) -> str:
@@ -182,11 +206,19 @@ def _recordings(clips: Path, index: int, count: int) -> str:
     if not clips.is_dir():
         msg = f"--clips {clips}: no such folder"
         raise AudioError(msg)
-    files = sorted(each.absolute() for each in clips.rglob("*") if each.suffix.lower() in _ENDINGS)
+    files = sorted(each.absolute() for each in clips.rglob("*") if each.suffix.lower() in AUDIO_ENDINGS)
     random.Random(0).shuffle(files)  # noqa: S311 -- the same mixture each time
     mine = files[index::count]
     if not mine:
         msg = f"--clips {clips}: {len(files)} recordings (WAV, FLAC) for {count} nodes; give more, or fewer --nodes"
         raise AudioError(msg)
-    paths = ", ".join(f'"{each}"' for each in mine)
-    return f'kind = "replay"\nname = "recordings from {clips.name}"\npaths = [{paths}]\n'
+    return _replay(f"recordings from {clips.name}"[:100], mine)
+
+
+def _replay(name: str, files: list[Path]) -> str:
+    return f'kind = "replay"\nname = {_toml(name)}\npaths = [{", ".join(map(_toml, files))}]\n'
+
+
+def _toml(value: Path | str) -> str:
+    """Return a string as TOML writes it, whatever characters are in it."""
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

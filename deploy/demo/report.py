@@ -1,6 +1,7 @@
 """What the demo's store says: the live table and the closing figures. Everything is queried, nothing counted here."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from broker.contract.decision import Label
+from broker.contract.errors import StoreError
 from broker.database import open_database
 from dashboard.sqlite_schema import FORM, SCHEMA
 
@@ -89,14 +91,14 @@ def _latest(store: Path) -> list[dict[str, Any]]:
     if not store.exists():
         return []
     try:
-        db = open_database(store, SCHEMA, form=FORM, synchronous="FULL", read_only=True)
-        db.row_factory = sqlite3.Row
-        rows = db.execute(
-            "SELECT site, node, label, confidence, total_us, max(time_us), count(*) AS events,"
-            " (SELECT source FROM status s WHERE s.site = e.site AND s.node = e.node ORDER BY id DESC LIMIT 1) source"
-            " FROM emotion e GROUP BY site, node ORDER BY site, node"
-        ).fetchall()
-        db.close()
-    except sqlite3.OperationalError:  # locked for a moment
+        with closing(open_database(store, SCHEMA, form=FORM, synchronous="FULL", read_only=True)) as db:
+            db.row_factory = sqlite3.Row
+            rows = db.execute(
+                "SELECT site, node, label, confidence, total_us, max(time_us), count(*) AS events,"
+                " (SELECT source FROM status s WHERE s.site = e.site AND s.node = e.node ORDER BY id DESC LIMIT 1)"
+                " AS source"
+                " FROM emotion e GROUP BY site, node ORDER BY site, node"
+            ).fetchall()
+    except (StoreError, sqlite3.OperationalError):  # being made, or locked for a moment
         return []
     return [dict(row) for row in rows]
