@@ -76,7 +76,7 @@ def issue_server(folder: Path, names: Sequence[str], days: int = CERTIFICATE_DAY
         days: how long it is valid.
 
     Raises:
-        SettingsError: a name is none, the files are there already, or the authority cannot be used.
+        SettingsError: a name is not valid, the files are there already, or the authority cannot be used.
     """
     alternatives = ",".join(_alternative(name) for name in names)
     extensions = f"{_LEAF_EXTENSIONS}extendedKeyUsage = serverAuth\nsubjectAltName = {alternatives}\n"

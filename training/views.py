@@ -64,7 +64,8 @@ def product_views(samples: Samples, clip: Clip, views: Views, window: WindowSpec
 def paper_views(samples: Samples, clip: Clip, views: PaperViews, seed: int) -> list[Samples]:
     """Return the paper's two items of a clip, each shape (crop length,), float32.
 
-    Source: the paper's section on augmentation; the stretch and the pitch shift are librosa's.
+    Source: the section on augmentation of the paper that edge_node/models/MODEL_CARD.md cites; the stretch and the
+    pitch shift are librosa's.
     """
     import librosa  # noqa: PLC0415  # takes seconds to import, and only this experiment needs it
 

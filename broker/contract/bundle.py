@@ -65,7 +65,7 @@ _NOT_ZIP: Final = (
     RuntimeError,
     ValueError,
 )
-"""What the standard library raises at archives that are none, depending on where they are broken."""
+"""What the standard library raises at broken archives, depending on where they are broken."""
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,31}\Z")]
 

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Run the program and return its exit code (docs/collector.md lists them)."""
+    """Run the program and return its exit code (docs/node.md lists them)."""
     parser = argparse.ArgumentParser(prog="sottovoce-collector", description=__doc__.split(": ", 1)[1])
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="collect until told to stop")
