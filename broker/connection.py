@@ -13,7 +13,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-__all__ = ["Acknowledged", "Arrived", "Attempt", "Connection", "Event", "Lost", "Opened", "Subscribed"]
+__all__ = ["Acknowledged", "Arrived", "Attempt", "Connection", "Event", "Failed", "Lost", "Opened", "Subscribed"]
 
 
 class Connection:
@@ -72,7 +72,13 @@ class Subscribed(msgspec.Struct, frozen=True, eq=False):
     reasons: tuple[int, ...]
 
 
-Event = Opened | Lost | Arrived | Acknowledged | Subscribed
+class Failed(msgspec.Struct, frozen=True, eq=False):
+    """The link ended by a defect of ours; nothing more will come of it."""
+
+    error: Exception
+
+
+Event = Opened | Lost | Arrived | Acknowledged | Subscribed | Failed
 
 
 class Attempt:

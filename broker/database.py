@@ -1,5 +1,6 @@
 """SQLite files with a format number: the node's outbox, the collector's store and its spool."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -8,7 +9,7 @@ from typing import Literal
 
 from broker.contract.errors import StoreError
 
-__all__ = ["Database", "open_database", "transaction"]
+__all__ = ["Database", "check_in_place", "open_database", "transaction"]
 
 Database = sqlite3.Connection
 
@@ -34,7 +35,7 @@ def open_database(
             if not path.exists():
                 path.touch(mode=0o600)  # before SQLite makes the files beside it, which take over the mode
         uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
-        db = sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(uri, uri=True, timeout=5, isolation_level=None, check_same_thread=False)
         try:
             _prepare(db, schema, form, None if read_only else synchronous)
             if not read_only:
@@ -46,6 +47,21 @@ def open_database(
         msg = f"{path}: {error}; name a file on a writable disk, or move this one away"
         raise StoreError(msg) from error
     return db
+
+
+def check_in_place(path: Path, opened: os.stat_result) -> None:
+    """Refuse to write into a file that is no longer at its path: what is written there, nobody will ever find.
+
+    Args:
+        path: where it was opened.
+        opened: what it was then.
+
+    Raises:
+        StoreError: it was moved, removed or replaced.
+    """
+    if not (path.exists() and os.path.samestat(path.stat(), opened)):
+        msg = f"{path}: was moved, removed or replaced while in use; restart this program"
+        raise StoreError(msg)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from broker.connection import Attempt, Event, Lost
+from broker.connection import Attempt, Event, Failed, Lost
 from broker.contract.errors import SettingsError
 from broker.settings import BrokerSettings, secret
 
@@ -37,6 +37,8 @@ _CONNACK_WAIT_S: Final = 10.0
 _STEADY_S: Final = 20.0
 """A connection that lasted this long was a good one. Mosquitto closes a connection after it refused a message: to
 begin anew with the shortest wait each time would be a storm."""
+_STOP_WAIT_S: Final = 3.0
+"""A name server that does not answer holds a thread for longer; it ends with the program."""
 _LOOK_S: Final = 5.0
 _SESSION_EXPIRY_S: Final = 7 * 24 * 3600
 
@@ -100,9 +102,15 @@ class Link:
         self._stopping.set()
         if (client := self._client) is not None:
             client.disconnect()
-        self._thread.join(timeout=_CONNACK_WAIT_S)
+        self._thread.join(timeout=_STOP_WAIT_S)
 
     def _run(self) -> None:
+        try:
+            self._keep_connected()
+        except Exception as error:  # noqa: BLE001 -- a defect of ours: the owner's thread raises it
+            self._events.put(Failed(error))
+
+    def _keep_connected(self) -> None:
         failures = 0
         while not self._stopping.is_set():
             began = time.monotonic()

@@ -19,16 +19,22 @@ def configure_logging(*, verbose: bool = False) -> None:
     )
 
 
-def stop_on_signals() -> threading.Event:
-    """Return an event that SIGINT and SIGTERM set; a second signal ends the program as usual."""
+def stop_on_signals(*, insist: bool = False) -> threading.Event:
+    """Return an event that SIGINT, SIGTERM and SIGHUP set.
+
+    Args:
+        insist: whether a second signal is ignored too, because others have to be ended first; else it ends the program.
+    """
     stop = threading.Event()
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
+        if not insist:
+            signal.signal(number, signal.SIG_DFL)
         stop.set()
 
     signal.signal(signal.SIGINT, ask)
     signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGHUP, ask)
     return stop
 
 

@@ -106,19 +106,32 @@ CREATE TABLE dead_letter (
 CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counter VALUES ('redelivered', 0), ('dead_letters', 0);
 
--- Lost: what the nodes say they emitted, less what they say they dropped, less what is here.
+-- One account per outbox file, as of its last telemetry: what the node had put into it, what it threw out because it
+-- was full, and how much of it is here. Later events are in no account yet.
+CREATE VIEW account AS
+SELECT
+    sent.site, sent.node, sent.outbox_id, sent.emitted, sent.dropped,
+    (
+        SELECT count(*) FROM emotion e
+        WHERE e.site = sent.site AND e.node = sent.node AND e.seq <= sent.emitted AND e.boot_id IN (
+            SELECT boot_id FROM telemetry t
+            WHERE t.site = sent.site AND t.node = sent.node AND t.outbox_id = sent.outbox_id
+        )
+    ) AS stored
+FROM (
+    SELECT site, node, outbox_id, max(emitted) AS emitted, max(outbox_dropped) AS dropped
+    FROM telemetry GROUP BY site, node, outbox_id
+) AS sent;
+
 CREATE VIEW delivery AS
 SELECT
     node.site, node.node,
-    coalesce(sent.emitted, 0) AS emitted,
-    coalesce(sent.dropped, 0) AS dropped,
-    (SELECT count(*) FROM emotion e WHERE e.site = node.site AND e.node = node.node) AS stored
-FROM (SELECT DISTINCT site, node FROM telemetry UNION SELECT DISTINCT site, node FROM emotion) AS node
-LEFT JOIN (
-    SELECT site, node, sum(emitted) AS emitted, sum(dropped) AS dropped
-    FROM (
-        SELECT site, node, outbox_id, max(emitted) AS emitted, max(outbox_dropped) AS dropped
-        FROM telemetry GROUP BY site, node, outbox_id
-    ) GROUP BY site, node
-) AS sent ON sent.site = node.site AND sent.node = node.node;
+    (SELECT coalesce(sum(emitted), 0) FROM account a WHERE a.site = node.site AND a.node = node.node) AS emitted,
+    (SELECT coalesce(sum(dropped), 0) FROM account a WHERE a.site = node.site AND a.node = node.node) AS dropped,
+    (SELECT count(*) FROM emotion e WHERE e.site = node.site AND e.node = node.node) AS stored,
+    (
+        SELECT coalesce(sum(max(0, emitted - dropped - stored)), 0)
+        FROM account a WHERE a.site = node.site AND a.node = node.node
+    ) AS lost
+FROM (SELECT DISTINCT site, node FROM telemetry UNION SELECT DISTINCT site, node FROM emotion) AS node;
 """

@@ -46,9 +46,15 @@ class Node:
         """
         self._settings = settings
         self._boot_id = os.urandom(8).hex()
+        self._versions = Versions(  # of what runs, read once: an upgrade may replace the files below us
+            sottovoce=importlib.metadata.version("sottovoce"),
+            python=platform.python_version(),
+            litert=litert_version(),
+        )
         self._manifest, self._pipeline = load_pipeline(settings.bundle)
         self._source = open_source(settings.source)
         self._outbox = Outbox(settings.outbox)
+        self._outbox.belong_to(settings.identity)
         self._meter = Meter()
         self._publisher = Publisher(
             settings.identity, settings.broker, settings.outbox, status=self._status, meter=self._meter
@@ -165,11 +171,7 @@ class Node:
             time_us=time.time_ns() // 1000,
             online=reason in {StatusReason.BIRTH, StatusReason.CHANGE},
             reason=reason,
-            versions=Versions(
-                sottovoce=importlib.metadata.version("sottovoce"),
-                python=platform.python_version(),
-                litert=litert_version(),
-            ),
+            versions=self._versions,
             model=self._model,
             context=self._settings.context,
             source=self._source.description,

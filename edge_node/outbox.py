@@ -37,11 +37,12 @@ CREATE TABLE message (
     topic TEXT NOT NULL,
     payload BLOB NOT NULL,
     stored_us INTEGER NOT NULL,
-    state INTEGER NOT NULL DEFAULT 0 -- 0 waits, 1 delivered, 2 delivered once and waits again
+    state INTEGER NOT NULL DEFAULT 0 -- 0 waits, 1 delivered, 2 waits and was, or may have been, delivered before
 );
 CREATE INDEX message_waiting ON message (id) WHERE state <> 1;
 CREATE TABLE counter (
     outbox_id TEXT NOT NULL,
+    node TEXT NOT NULL DEFAULT '',
     emotion INTEGER NOT NULL DEFAULT 0,
     telemetry INTEGER NOT NULL DEFAULT 0,
     dropped INTEGER NOT NULL DEFAULT 0,
@@ -103,6 +104,19 @@ class Outbox:
         self._db = open_database(Path(settings.path), _SCHEMA, form=1, synchronous="NORMAL")
         self._db.execute("PRAGMA wal_autocheckpoint = 0")  # `sync` does it, off the pipeline's thread
 
+    def belong_to(self, node: NodeId) -> None:
+        """Begin a new account (outbox id, counters) if the file was another node's; what waits in it still goes out.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        self._run(
+            "UPDATE counter SET outbox_id = lower(hex(randomblob(8))), emotion = 0, telemetry = 0, dropped = 0"
+            " WHERE node NOT IN ('', ?)",
+            str(node),
+        )
+        self._run("UPDATE counter SET node = ?", str(node))
+
     def put(self, topic: Topic, node: NodeId, draft: Callable[[int], msgspec.Struct]) -> int:
         """Store one message and return its row's id; assigns its sequence number in the same transaction.
 
@@ -143,6 +157,10 @@ class Outbox:
     def finish(self, ids: Iterable[int]) -> None:
         """Mark rows as delivered."""
         self._run_many("UPDATE message SET state = 1 WHERE id = ?", ids)
+
+    def doubt(self, ids: Iterable[int]) -> None:
+        """Mark rows as perhaps delivered: nobody knows, so they do not count as dropped if they have to go."""
+        self._run_many("UPDATE message SET state = 2 WHERE id = ? AND state = 0", ids)
 
     def replay(self) -> None:
         """Make every delivered row wait again."""

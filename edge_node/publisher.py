@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from broker.connection import Acknowledged, Connection, Event, Lost, Opened
+from broker.connection import Acknowledged, Connection, Event, Failed, Lost, Opened
 from broker.contract.errors import StoreError
 from broker.contract.messages import NodeStatus, Stage, StatusReason, encode
 from broker.contract.topics import STATUS, WILL_DELAY_S, NodeId
@@ -170,7 +170,11 @@ class Publisher:
                 self._must_replay = True
                 self._say(StatusReason.BIRTH)
             case Lost():
+                unanswered = [sent.row for sent in self._in_flight.values() if sent.row != _NO_ROW]
                 self._connection, self._in_flight = None, {}
+                self._outbox.doubt(unanswered)
+            case Failed(error):
+                raise error
             case Acknowledged() if event.connection is self._connection:
                 self._acknowledged(event)
             case _:

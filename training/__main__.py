@@ -144,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         "--threads",
         type=int,
         default=2,
-        help="threads of TensorFlow (default: %(default)s); 1 repeats a run to the bit",
+        help="threads of TensorFlow (default: %(default)s)",
     )
     train.set_defaults(command=_train)
 

@@ -82,7 +82,8 @@ def exit_with_one_line(program: str, run: Callable[[], int]) -> int:
     """
     try:
         code = run()
-        sys.stdout.flush()  # here, where a closed pipe can still be caught
+        if sys.stdout is not None:  # it may have been closed before we began
+            sys.stdout.flush()  # here, where a closed pipe can still be caught
     except SottovoceError as error:
         sys.stderr.write(f"{program}: error: {error}\n")
         return error.exit_code

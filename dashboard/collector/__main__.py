@@ -1,6 +1,7 @@
 """`sottovoce-collector`: reads its settings, builds the parts, and runs until told to stop."""
 
 import argparse
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -43,8 +44,9 @@ def _run(config: Path) -> int:
 
 def _say_ready() -> None:
     """Tell whoever started this program, on stdout, that no message is without a subscriber any more."""
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    with contextlib.suppress(OSError, AttributeError):  # whoever started us may have gone, or never listened
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
 
 
 def _open_store(settings: CollectorSettings) -> Store:

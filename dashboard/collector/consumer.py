@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from broker.connection import Arrived, Event, Subscribed
+from broker.connection import Arrived, Event, Failed, Subscribed
 from broker.contract.errors import StoreError
 from broker.contract.topics import TABLE
 from broker.link import Link
@@ -91,6 +91,8 @@ class Consumer:
                 if not batch:
                     deadline = time.monotonic() + _BATCH_WAIT_S
                 batch.append(event)
+            elif isinstance(event, Failed):
+                raise event.error
             elif isinstance(event, Subscribed):
                 self._subscribed(event)
         return batch

@@ -21,7 +21,7 @@ class SqliteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class InfluxSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[influxdb]`: InfluxDB 1.8, 2.x or 3 Core, behind a spool."""
 
-    url: Annotated[str, Meta(pattern=r"^https?://[^\s/]+$")]
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s/@]+$")]
     bucket: Annotated[str, Meta(min_length=1)]
     """On InfluxDB 1.8: `<database>/<retention policy>`."""
     org: str = "-"

@@ -13,7 +13,7 @@ from broker.contract.decision import Label
 from broker.contract.errors import StoreError
 from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry
 from broker.contract.topics import NodeId
-from broker.database import Database, open_database, transaction
+from broker.database import Database, check_in_place, open_database, transaction
 from dashboard.collector.records import DeadLetter, Record, Written
 from dashboard.sqlite_schema import FORM, SCHEMA
 
@@ -33,13 +33,15 @@ class SqliteStore:
         """
         self._path = path
         self._db = open_database(path, SCHEMA, form=FORM, synchronous="FULL")
+        self._opened = path.stat()
 
     def write(self, batch: Sequence[Record | DeadLetter]) -> Written:
         """Commit a batch.
 
         Raises:
-            StoreError: the disk refused; nothing of the batch was written.
+            StoreError: the disk refused, or the file is gone; nothing of the batch was written.
         """
+        check_in_place(self._path, self._opened)
         try:
             with transaction(self._db):
                 return self._write(batch)

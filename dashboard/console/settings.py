@@ -17,7 +17,7 @@ class SqliteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class InfluxSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[influxdb]`: the collector's InfluxDB, read by InfluxQL."""
 
-    url: Annotated[str, Meta(pattern=r"^https?://[^\s/]+$")]
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s/@]+$")]
     bucket: Annotated[str, Meta(min_length=1)]
     """As the collector names it; on InfluxDB 1.8 `<database>/<retention policy>`."""
     token_env: str = "SOTTOVOCE_INFLUXDB_TOKEN"  # noqa: S105 -- the name of a variable, not a token

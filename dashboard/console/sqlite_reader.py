@@ -237,9 +237,7 @@ def _stages(db: Database, node: NodeId, now_us: int) -> Iterator[StageLatency]:
 
 
 def _totals(db: Database) -> Totals:
-    stored, lost = db.execute(
-        "SELECT coalesce(sum(stored), 0), coalesce(sum(max(0, emitted - dropped - stored)), 0) FROM delivery"
-    ).fetchone()
+    stored, lost = db.execute("SELECT coalesce(sum(stored), 0), coalesce(sum(lost), 0) FROM delivery").fetchone()
     counters = dict(db.execute("SELECT name, value FROM counter").fetchall())
     return Totals(
         stored=stored,

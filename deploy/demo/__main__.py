@@ -59,7 +59,7 @@ def _port(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    stop = stop_on_signals()
+    stop = stop_on_signals(insist=True)
     where = places(arguments.nodes, arguments.clips, microphone=arguments.mic)
     with tempfile.TemporaryDirectory(prefix="sottovoce-demo-") as name:
         folder = Path(name)

@@ -46,8 +46,8 @@ def figures(store: Path, broker: str) -> Figures:
     """
     db = open_database(store, SCHEMA, form=FORM, synchronous="FULL", read_only=True)
     try:
-        ((published, dropped, stored),) = db.execute(
-            "SELECT coalesce(sum(emitted), 0), coalesce(sum(dropped), 0), coalesce(sum(stored), 0) FROM delivery"
+        ((published, stored, lost),) = db.execute(
+            "SELECT coalesce(sum(emitted), 0), coalesce(sum(stored), 0), coalesce(sum(lost), 0) FROM delivery"
         )
         ((distinct,),) = db.execute("SELECT count(*) FROM (SELECT DISTINCT site, node, boot_id, seq FROM emotion)")
         counters = dict(db.execute("SELECT name, value FROM counter"))
@@ -59,7 +59,7 @@ def figures(store: Path, broker: str) -> Figures:
     return Figures(
         published=published,
         stored=stored,
-        lost=published - dropped - stored,
+        lost=lost,
         duplicates=stored - distinct,
         redelivered=counters["redelivered"],
         dead_letters=counters["dead_letters"],

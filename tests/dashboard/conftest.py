@@ -140,7 +140,7 @@ def telemetry() -> Callable[..., Record]:
             },
             "emitted": 4,
             "outbox_dropped": 0,
-            "outbox_depth": 2,
+            "outbox_depth": 12,
             "outbox_age_us": 1_500_000,
             "refused_events": 0,
             "dropped_blocks": 0,

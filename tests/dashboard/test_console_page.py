@@ -163,7 +163,7 @@ def test_each_node_has_a_card_and_the_charts_are_drawn(open_page: Open) -> None:
     page = open_page()
     expect(page.get_by_role("article")).to_have_count(2)
     card = page.get_by_role("article", name="Node home/kitchen")
-    for words in ("kitchen", "online", "neutral", "confident", "factory/1", "replay: synthetic", "home", "2 waiting"):
+    for words in ("kitchen", "online", "neutral", "confident", "factory/1", "replay: synthetic", "home", "12 waiting"):
         expect(card).to_contain_text(words)
     expect(page.get_by_text("2 of 2 online")).to_be_visible()
     expect(page.get_by_role("table").first.locator("tbody tr")).to_have_count(15)

@@ -56,7 +56,7 @@ _EXPECTED: Final[dict[str, list[tuple[Any, ...]]]] = {
     "From sound to label": [(0, 7_000, 11_000, 12_000, ""), (1, 25_000, 35_000, 35_000, "")],
     "Stages, p50": [(0, 3_500, "features"), (1, None, "features"), (0, None, "inference"), (1, 500, "inference")],
     "Stages, p95": [(0, 12_000, "features"), (1, None, "features"), (0, None, "inference"), (1, 700, "inference")],
-    "Outbox depth": [(0, None, "car/van"), (1, 2, "car/van"), (0, 6, "lab/pi-1"), (1, None, "lab/pi-1")],
+    "Outbox depth": [(0, None, "car/van"), (1, 12, "car/van"), (0, 6, "lab/pi-1"), (1, None, "lab/pi-1")],
     "Outbox age": [(0, None, "car/van"), (1, 1_500_000, "car/van"), (0, 6_000_000, "lab/pi-1"), (1, None, "lab/pi-1")],
     "Dead letters": [(0, 2, ""), (1, 0, "")],
     "Events missing": [(None, 0, "car/van"), (None, 1, "lab/pi-1")],

@@ -316,3 +316,30 @@ def test_outbox_is_readable_by_its_owner_only(box: OutboxSettings, open_outbox: 
     files = sorted(Path(box.path).parent.glob("outbox.sqlite*"))
     assert len(files) == 3
     assert [path.stat().st_mode & 0o777 for path in files] == [0o600] * 3
+
+
+def test_outbox_row_that_may_have_arrived_is_not_counted_as_dropped(
+    tmp_path: Path, open_outbox: Open, draft: Draft
+) -> None:
+    outbox = open_outbox(OutboxSettings(path=str(tmp_path / "outbox.sqlite"), most_rows=10))
+    ids = [outbox.put(EMOTION, NODE, draft) for _ in range(10)]
+    outbox.doubt(ids[:2])
+    for _ in range(3):
+        outbox.put(EMOTION, NODE, draft)
+    assert outbox.counters().dropped == 1
+
+
+def test_outbox_of_another_node_begins_a_new_account_and_keeps_what_waits(
+    box: OutboxSettings, open_outbox: Open, draft: Draft
+) -> None:
+    outbox = open_outbox(box)
+    outbox.belong_to(NODE)
+    outbox.put(EMOTION, NODE, draft)
+    before = outbox.counters()
+    outbox.belong_to(NODE)
+    assert outbox.counters().outbox_id == before.outbox_id
+    outbox.belong_to(NodeId("home", "bedroom"))
+    outbox.put(EMOTION, NodeId("home", "bedroom"), draft)
+    after = outbox.counters()
+    assert after.outbox_id != before.outbox_id
+    assert (after.emitted, after.depth) == (1, 2)

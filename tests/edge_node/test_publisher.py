@@ -8,7 +8,6 @@ import shutil
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -214,13 +213,11 @@ def test_publisher_reconnected_sends_again_what_was_delivered(
     listener = site.listen()
     publisher = site.publish(box)
     _until(lambda: outbox.counters().depth == 0, "delivered")
-    site.broker.kill()
+    site.broker.kill()  # perhaps with an acknowledged event in it that it has not passed on
+    before = len(listener.seqs(EMOTION.at(NODE)))
     site.broker.forget_state()
     site.broker.start()
-    _until(lambda: len(listener.seqs(EMOTION.at(NODE))) >= 10, "sent again")
-    times = Counter(listener.seqs(EMOTION.at(NODE)))
-    assert set(times) == set(range(1, 6))
-    assert min(times.values()) >= 2
+    _until(lambda: {1, 2, 3, 4, 5} <= set(listener.seqs(EMOTION.at(NODE))[before:]), "sent again, all of them")
     assert publisher.reconnects >= 1
     assert publisher.stop(WAIT_S)
 
@@ -346,3 +343,30 @@ def test_local_broker_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "mosquitto.conf").write_text("no such option\n")
     with pytest.raises(LinkError, match="did not start"):
         broker.start()
+
+
+def test_publisher_whose_link_fails_says_so_at_the_next_event(
+    site: Site, box: OutboxSettings, open_outbox: Open
+) -> None:
+    """A thread that dies of a defect of ours must not leave a node that looks alive."""
+    asked: list[StatusReason] = []
+
+    def status(reason: StatusReason) -> NodeStatus:
+        asked.append(reason)
+        if reason is StatusReason.LOST and asked.count(reason) > 1:
+            msg = "a defect"
+            raise KeyError(msg)
+        return _status(reason)
+
+    open_outbox(box)
+    publisher = site.publish(box, status)
+
+    def is_told() -> bool:
+        try:
+            publisher.stored(1)
+        except RuntimeError as error:
+            return isinstance(error.__cause__, KeyError)
+        return False
+
+    _until(is_told, "the pipeline's thread hears of it")
+    publisher.stop(0)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ def test_demo_clips_without_recordings_says_so(tmp_path: Path) -> None:
     assert "Traceback" not in run.stderr
 
 
-def test_demo_interrupted_ends_every_process(tmp_path: Path, until: Until) -> None:
+@pytest.mark.parametrize("signals", [(signal.SIGINT,), (signal.SIGINT, signal.SIGINT), (signal.SIGHUP,)])
+def test_demo_interrupted_ends_every_process(tmp_path: Path, until: Until, signals: tuple[signal.Signals, ...]) -> None:
     environment = os.environ | {"TMPDIR": str(tmp_path)}  # every program's command line names a file in it
     process = subprocess.Popen(
         [sys.executable, "-m", "deploy.demo", "--no-browser"],
@@ -76,7 +78,9 @@ def test_demo_interrupted_ends_every_process(tmp_path: Path, until: Until) -> No
     )
     until(lambda: len(_naming(tmp_path)) == 6, "broker, collector, console and three nodes run")
     assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    for each in signals:
+        process.send_signal(each)
+        time.sleep(0.02)  # an impatient finger
     out, _ = process.communicate(timeout=5)
     assert process.returncode == 0
     assert "lost 0" in out
