@@ -2,11 +2,26 @@
 
 from typing import Final
 
-__all__ = ["FORM", "SCHEMA"]
+__all__ = ["DEAD_LETTERS", "FORM", "SCHEMA"]
 
 FORM: Final = 1
 
-SCHEMA: Final = """
+DEAD_LETTERS: Final = """
+CREATE TABLE dead_letter (
+    id INTEGER PRIMARY KEY,
+    received_us INTEGER NOT NULL,
+    topic TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    head BLOB NOT NULL
+);
+
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counter VALUES ('redelivered', 0), ('dead_letters', 0);
+"""
+"""Dead letters and the counters beside them: here, and in the spool before InfluxDB."""
+
+_TABLES: Final = """
 CREATE TABLE emotion (
     site TEXT NOT NULL,
     node TEXT NOT NULL,
@@ -94,18 +109,6 @@ CREATE TABLE status (              -- one row per change
 );
 CREATE INDEX status_node ON status (site, node, id);
 
-CREATE TABLE dead_letter (
-    id INTEGER PRIMARY KEY,
-    received_us INTEGER NOT NULL,
-    topic TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    head BLOB NOT NULL
-);
-
-CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO counter VALUES ('redelivered', 0), ('dead_letters', 0);
-
 -- One account per outbox file, as of its last telemetry: what the node had put into it, what it threw out because it
 -- was full, and how much of it is here. Later events are in no account yet.
 CREATE VIEW account AS
@@ -135,3 +138,5 @@ SELECT
     ) AS lost
 FROM (SELECT DISTINCT site, node FROM telemetry UNION SELECT DISTINCT site, node FROM emotion) AS node;
 """
+
+SCHEMA: Final = DEAD_LETTERS + _TABLES

@@ -19,17 +19,15 @@ from typing import Final, assert_never
 
 import msgspec
 
-from broker.contract.decision import Label
 from broker.contract.errors import MessageError
 from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry
 from broker.contract.topics import NodeId
+from dashboard.collector.fields import Field, emotion_fields, stage_fields, status_fields, telemetry_fields
 from dashboard.collector.records import DeadLetter, Record
 
 __all__ = ["Point", "dead_letter_point", "line", "points"]
 
 _NS_PER_US: Final = 1_000
-
-Field = bool | int | float | str
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,50 +103,16 @@ def _emotion(node: NodeId, event: EmotionEvent) -> Point:
     return Point(
         measurement="emotion",
         tags={"site": node.site, "node": node.node},
-        fields={
-            "boot_id": event.boot_id,
-            "seq": event.seq,
-            "mono_us": event.mono_us,
-            "clock_synced": event.clock_synced,
-            "label": event.label.value,
-            "confidence": float(event.confidence),
-            "model": event.model,
-            "capture_us": event.latency_us.capture,
-            "resample_us": event.latency_us.resample,
-            "features_us": event.latency_us.features,
-            "inference_us": event.latency_us.inference,
-            "decision_us": event.latency_us.decision,
-            "total_us": event.latency_us.total,
-        },
+        fields=emotion_fields(event),
         time_ns=_time_ns(event.time_us, event.seq),
     )
 
 
 def _telemetry(node: NodeId, telemetry: Telemetry) -> Point:
-    fields: dict[str, Field] = {
-        "boot_id": telemetry.boot_id,
-        "seq": telemetry.seq,
-        "mono_us": telemetry.mono_us,
-        "clock_synced": telemetry.clock_synced,
-        "interval_us": telemetry.interval_us,
-        **{label.value: telemetry.windows.get(label, 0) for label in Label},
-        "silent": telemetry.silent_windows,
-        "emitted": telemetry.emitted,
-        "outbox_dropped": telemetry.outbox_dropped,
-        "outbox_depth": telemetry.outbox_depth,
-        "outbox_age_us": telemetry.outbox_age_us,
-        "refused_events": telemetry.refused_events,
-        "dropped_blocks": telemetry.dropped_blocks,
-        "reconnects": telemetry.reconnects,
-        "rss_bytes": telemetry.rss_bytes,
-        "cpu_share": float(telemetry.cpu_share),
-    }
-    if telemetry.temperature_c is not None:
-        fields["temperature_c"] = float(telemetry.temperature_c)
     return Point(
         measurement="telemetry",
         tags={"site": node.site, "node": node.node, "outbox_id": telemetry.outbox_id},
-        fields=fields,
+        fields=telemetry_fields(telemetry) | {"mono_us": telemetry.mono_us},
         time_ns=_time_ns(telemetry.time_us, telemetry.seq),
     )
 
@@ -158,14 +122,7 @@ def _stages(node: NodeId, telemetry: Telemetry) -> list[Point]:
         Point(
             measurement="stage_latency",
             tags={"site": node.site, "node": node.node, "stage": stage.value},
-            fields={
-                "boot_id": telemetry.boot_id,
-                "seq": telemetry.seq,
-                "count": quantiles.count,
-                "p50_us": quantiles.p50,
-                "p95_us": quantiles.p95,
-                "p99_us": quantiles.p99,
-            },
+            fields=stage_fields(telemetry, quantiles),
             time_ns=_time_ns(telemetry.time_us, telemetry.seq),
         )
         for stage, quantiles in telemetry.latency_us.items()
@@ -176,19 +133,6 @@ def _status(node: NodeId, status: NodeStatus, received_us: int) -> Point:
     return Point(
         measurement="status",
         tags={"site": node.site, "node": node.node},
-        fields={
-            "boot_id": status.boot_id,
-            "time_us": status.time_us,
-            "online": status.online,
-            "reason": status.reason.value,
-            "sottovoce": status.versions.sottovoce,
-            "python": status.versions.python,
-            "litert": status.versions.litert,
-            "model": status.model,
-            "context": status.context.value,
-            "source": status.source,
-            "muted": status.muted,
-            "clock_synced": status.clock_synced,
-        },
+        fields=status_fields(status),
         time_ns=_time_ns(received_us, 0),
     )

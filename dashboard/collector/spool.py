@@ -20,11 +20,13 @@ from broker.contract.topics import EMOTION, STATUS, TELEMETRY
 from broker.database import open_database, transaction
 from dashboard.collector.records import DeadLetter, Record, Written, dead_letter, read_message
 from dashboard.collector.sqlite_store import keep_dead_letters
+from dashboard.sqlite_schema import DEAD_LETTERS
 
 __all__ = ["Spool", "Spooled"]
 
 _FORM: Final = 101  # not one of the store's: the one file must not be opened as the other
-_SCHEMA: Final = """
+_SCHEMA: Final = (
+    """
 CREATE TABLE spool (
     id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused: the order of arrival
     identity TEXT UNIQUE,                  -- of events and telemetry
@@ -36,17 +38,9 @@ CREATE TABLE spool (
 CREATE TABLE last_status (
     site TEXT NOT NULL, node TEXT NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (site, node)
 ) WITHOUT ROWID;
-CREATE TABLE dead_letter (
-    id INTEGER PRIMARY KEY,
-    received_us INTEGER NOT NULL,
-    topic TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    head BLOB NOT NULL
-);
-CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO counter VALUES ('redelivered', 0), ('dead_letters', 0);
 """
+    + DEAD_LETTERS
+)
 _TOPICS: Final = {topic.message: topic for topic in (EMOTION, STATUS, TELEMETRY)}
 
 

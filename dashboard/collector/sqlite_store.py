@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, assert_never
 
-from broker.contract.decision import Label
 from broker.contract.errors import StoreError
 from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry
 from broker.contract.topics import NodeId
 from broker.database import Database, check_in_place, open_database, transaction
+from dashboard.collector.fields import emotion_fields, stage_fields, status_fields, telemetry_fields
 from dashboard.collector.records import DeadLetter, Record, Written
 from dashboard.sqlite_schema import FORM, SCHEMA
 
@@ -85,7 +85,7 @@ class SqliteStore:
 
     def _change(self, node: NodeId, status: NodeStatus, received_us: int) -> None:
         """Append a status unless it repeats the node's last one: retained messages come on every subscription."""
-        row = _status(node, status)
+        row = _of(node) | status_fields(status)
         last = self._db.execute(
             f"SELECT {', '.join(row)} FROM status WHERE site = ? AND node = ? ORDER BY id DESC LIMIT 1",  # noqa: S608 -- names are ours
             (node.site, node.node),
@@ -107,85 +107,20 @@ def keep_dead_letters(db: Database, letters: list[DeadLetter]) -> None:
 
 
 def _emotion(node: NodeId, event: EmotionEvent, received_us: int) -> dict[str, Any]:
-    return {
-        "site": node.site,
-        "node": node.node,
-        "boot_id": event.boot_id,
-        "seq": event.seq,
-        "time_us": event.time_us,
-        "mono_us": event.mono_us,
-        "clock_synced": event.clock_synced,
-        "label": event.label.value,
-        "confidence": event.confidence,
-        "model": event.model,
-        "capture_us": event.latency_us.capture,
-        "resample_us": event.latency_us.resample,
-        "features_us": event.latency_us.features,
-        "inference_us": event.latency_us.inference,
-        "decision_us": event.latency_us.decision,
-        "total_us": event.latency_us.total,
-        "received_us": received_us,
-    }
+    return _of(node) | emotion_fields(event) | {"time_us": event.time_us, "received_us": received_us}
 
 
 def _telemetry(node: NodeId, telemetry: Telemetry, received_us: int) -> dict[str, Any]:
-    return {
-        "site": node.site,
-        "node": node.node,
-        "boot_id": telemetry.boot_id,
-        "seq": telemetry.seq,
-        "time_us": telemetry.time_us,
-        "clock_synced": telemetry.clock_synced,
-        "interval_us": telemetry.interval_us,
-        **{label.value: telemetry.windows.get(label, 0) for label in Label},
-        "silent": telemetry.silent_windows,
-        "outbox_id": telemetry.outbox_id,
-        "emitted": telemetry.emitted,
-        "outbox_dropped": telemetry.outbox_dropped,
-        "outbox_depth": telemetry.outbox_depth,
-        "outbox_age_us": telemetry.outbox_age_us,
-        "refused_events": telemetry.refused_events,
-        "dropped_blocks": telemetry.dropped_blocks,
-        "reconnects": telemetry.reconnects,
-        "rss_bytes": telemetry.rss_bytes,
-        "cpu_share": telemetry.cpu_share,
-        "temperature_c": telemetry.temperature_c,
-        "received_us": received_us,
-    }
+    own = {"time_us": telemetry.time_us, "outbox_id": telemetry.outbox_id, "received_us": received_us}
+    return _of(node) | telemetry_fields(telemetry) | own
 
 
 def _stages(node: NodeId, telemetry: Telemetry) -> list[dict[str, Any]]:
     return [
-        {
-            "site": node.site,
-            "node": node.node,
-            "boot_id": telemetry.boot_id,
-            "seq": telemetry.seq,
-            "time_us": telemetry.time_us,
-            "stage": stage.value,
-            "count": quantiles.count,
-            "p50_us": quantiles.p50,
-            "p95_us": quantiles.p95,
-            "p99_us": quantiles.p99,
-        }
+        _of(node) | stage_fields(telemetry, quantiles) | {"time_us": telemetry.time_us, "stage": stage.value}
         for stage, quantiles in telemetry.latency_us.items()
     ]
 
 
-def _status(node: NodeId, status: NodeStatus) -> dict[str, Any]:
-    return {
-        "site": node.site,
-        "node": node.node,
-        "boot_id": status.boot_id,
-        "time_us": status.time_us,
-        "online": status.online,
-        "reason": status.reason.value,
-        "sottovoce": status.versions.sottovoce,
-        "python": status.versions.python,
-        "litert": status.versions.litert,
-        "model": status.model,
-        "context": status.context.value,
-        "source": status.source,
-        "muted": status.muted,
-        "clock_synced": status.clock_synced,
-    }
+def _of(node: NodeId) -> dict[str, Any]:
+    return {"site": node.site, "node": node.node}
