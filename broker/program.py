@@ -22,19 +22,28 @@ def configure_logging(*, verbose: bool = False) -> None:
 def stop_on_signals(*, insist: bool = False) -> threading.Event:
     """Return an event that SIGINT, SIGTERM and SIGHUP set.
 
+    A signal handler runs in the main thread, in the middle of whatever that does. To set the event there would wait
+    for ever if the main thread just holds the event's lock, so another thread does it, told through a pipe.
+
     Args:
         insist: whether a second signal is ignored too, because others have to be ended first; else it ends the program.
     """
     stop = threading.Event()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
 
-    def ask(number: int, _frame: FrameType | None) -> None:
+    def noted(number: int, _frame: FrameType | None) -> None:
         if not insist:
             signal.signal(number, signal.SIG_DFL)
+
+    def pass_on() -> None:
+        os.read(reader, 1)
         stop.set()
 
-    signal.signal(signal.SIGINT, ask)
-    signal.signal(signal.SIGTERM, ask)
-    signal.signal(signal.SIGHUP, ask)
+    threading.Thread(target=pass_on, name="signals", daemon=True).start()
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, noted)
     return stop
 
 
