@@ -40,7 +40,7 @@ def open_database(
             _prepare(db, schema, form, None if read_only else synchronous)
             if not read_only:
                 path.chmod(0o600)
-        except BaseException:
+        except BaseException:  # whatever it was, the file is closed, and it goes on up
             db.close()
             raise
     except (OSError, ValueError, sqlite3.Error) as error:
@@ -71,7 +71,7 @@ def transaction(db: Database) -> Iterator[None]:
     try:
         yield
         db.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # Ctrl-C too must not leave half a transaction
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
