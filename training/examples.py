@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from broker.contract.features import Normalisation, frame_count, mfcc
+from broker.contract.features import Normalisation, analyse, frame_count
 from training.clips import Clip, Collection, digest
 from training.config import Experiment, PaperViews, Views
 from training.progress import track
@@ -81,7 +81,7 @@ def _views_of(collection: Collection, clip: Clip, experiment: Experiment, folder
         audio = paper_views(samples, clip, experiment.views, seed)
     else:
         audio = product_views(samples, clip, experiment.views, experiment.window, seed)
-    made = [mfcc(view, experiment.features) for view in audio]
+    made = [analyse(view, experiment.features) for view in audio]
     temporary = path.with_suffix(".part.npz")
     np.savez(temporary, *made)
     temporary.replace(path)

@@ -118,8 +118,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def input_shape(self) -> tuple[int, int]:
-        """(frames, coefficients) of one window."""
-        return (frame_count(self.window.length_samples, self.features), self.features.coefficients)
+        """(frames, columns) of one window."""
+        return (frame_count(self.window.length_samples, self.features), self.features.columns)
 
 
 class Golden(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -195,8 +195,8 @@ def read_bundle(data: bytes, where: str) -> Bundle:
         raise _corrupt(where, f"labels {list(manifest.labels)} are not {list(CLASSES)}")
     if manifest.normalisation is not None:
         lengths = {len(manifest.normalisation.mean), len(manifest.normalisation.deviation)}
-        if lengths != {manifest.features.coefficients}:
-            raise _corrupt(where, f"normalisation is not for {manifest.features.coefficients} coefficients")
+        if lengths != {manifest.features.columns}:
+            raise _corrupt(where, f"normalisation is not for {manifest.features.columns} columns")
     return Bundle(
         manifest=manifest,
         model=content["model.tflite"],

@@ -1,7 +1,12 @@
 """Audio window to model input, the same on the device and in training.
 
-Everything here is numpy alone. The definitions are those of librosa 0.11 (Slaney's mel scale and
-normalisation, `power_to_db`, orthonormal DCT-II); `tests/contract/test_features.py` holds the two together.
+    samples -> analyse -> frames -> assemble -> features -> (- mean) / deviation -> model input
+
+`analyse` looks at one frame at a time, so a device does it once per frame, as the audio comes (`stream.FrameStream`).
+`assemble` looks at a window's frames together: it mends the pitch track, removes the mean, adds slopes.
+
+Everything here is numpy alone. The MFCC are those of librosa 0.11 (Slaney's mel scale and normalisation,
+`power_to_db`, orthonormal DCT-II); `tests/contract/test_features.py` holds the two together.
 
 Two settings matter:
 
@@ -11,7 +16,7 @@ Two settings matter:
 """
 
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 import numpy as np
@@ -19,8 +24,19 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from broker.contract.errors import SettingsError
+from broker.contract.mel import dct, hann, mel_filters
+from broker.contract.pitch import LOWEST_HZ, PITCH_COLUMNS, pitch, pitch_bins, smooth_pitch
 
-__all__ = ["PAPER_FEATURES", "FeatureSpec", "Normalisation", "extract", "frame_count", "mfcc"]
+__all__ = [
+    "PAPER_FEATURES",
+    "FeatureSpec",
+    "Normalisation",
+    "analyse",
+    "assemble",
+    "extract",
+    "frame_count",
+    "normalise",
+]
 
 Samples = npt.NDArray[np.float32]
 Features = npt.NDArray[np.float32]
@@ -35,12 +51,14 @@ Positive = Annotated[int, Meta(gt=0)]
 
 
 class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of the MFCC front-end. Travels in the bundle's manifest."""
+    """Settings of the front-end. Travels in the bundle's manifest."""
 
     sample_rate_hz: Annotated[int, Meta(gt=0, le=192_000)] = 16_000
     """Rate of the samples that the features expect, in Hz."""
+    kind: Literal["mfcc", "log-mel"] = "mfcc"
+    """`mfcc`: cepstral coefficients; `log-mel`: the bands' decibels themselves."""
     coefficients: Positive = 13
-    """Cepstral coefficients kept per frame, from the 0th."""
+    """Cepstral coefficients kept per frame, from the 0th; for `log-mel` the number of bands."""
     fft_samples: Annotated[int, Meta(ge=2, le=65_536, multiple_of=2)] = 2048
     """Length of a frame and of its FFT, in samples; even; the frame is weighted by a periodic Hann window."""
     hop_samples: Positive = 512
@@ -57,6 +75,12 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Whether frame k is centred on sample k * hop (zero-padded at both ends) instead of starting there."""
     top_db: Annotated[float, Meta(gt=0)] | None = None
     """Clip to this many dB below the loudest value of the whole input; None: never."""
+    pitch: bool = False
+    """Whether each frame also tells its pitch and how voiced it is (`pitch.PITCH_COLUMNS` more columns)."""
+    mean_removed: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Share of each coefficient's mean over the window that is taken off: 1 is cepstral mean normalisation (CMN)."""
+    delta_frames: Annotated[int, Meta(ge=0, le=16)] = 0
+    """Reach of the regression slopes added to every column, in frames either way; 0: no deltas."""
 
     def __post_init__(self) -> None:
         """Refuse combinations that no front-end can compute.
@@ -74,6 +98,28 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.coefficients > self.mel_bands:
             msg = f"features: coefficients {self.coefficients} cannot exceed mel_bands {self.mel_bands}"
             raise SettingsError(msg)
+        if self.kind == "log-mel" and self.coefficients != self.mel_bands:
+            msg = f"features: log-mel needs coefficients = mel_bands, got {self.coefficients} and {self.mel_bands}"
+            raise SettingsError(msg)
+        longest_lag = self.sample_rate_hz / LOWEST_HZ
+        if self.pitch and self.fft_samples < 2 * longest_lag + 4:
+            msg = f"features: pitch from {LOWEST_HZ:g} Hz needs fft_samples of {2 * longest_lag + 4:.0f} or more"
+            raise SettingsError(msg)
+
+    @property
+    def raw_columns(self) -> int:
+        """Columns of a frame as `analyse` makes it."""
+        return self.coefficients + (PITCH_COLUMNS if self.pitch else 0)
+
+    @property
+    def columns(self) -> int:
+        """Columns of a frame as the model sees it."""
+        return self.raw_columns * (2 if self.delta_frames else 1)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a frame depends on its own samples only, so that a stream can be analysed as it comes."""
+        return not self.centred and self.top_db is None
 
 
 PAPER_FEATURES: Final = FeatureSpec(centred=True, top_db=80.0)
@@ -84,27 +130,27 @@ class Normalisation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Fixed statistics of the training set; features leave as (value - mean) / deviation."""
 
     mean: tuple[Annotated[float, Meta(ge=-1e6, le=1e6)], ...]
-    """Mean per coefficient."""
+    """Mean per column."""
     deviation: tuple[Annotated[float, Meta(ge=1e-6, le=1e6)], ...]
-    """Standard deviation per coefficient."""
+    """Standard deviation per column."""
 
 
 def frame_count(samples: int, spec: FeatureSpec) -> int:
-    """Return how many frames `mfcc` makes of that many samples."""
+    """Return how many frames `analyse` makes of that many samples."""
     if spec.centred:
         return 1 + samples // spec.hop_samples
     return max(0, 1 + (samples - spec.fft_samples) // spec.hop_samples)
 
 
-def mfcc(samples: Samples, spec: FeatureSpec) -> Features:
-    """Return the MFCC of a mono signal.
+def analyse(samples: Samples, spec: FeatureSpec) -> Features:
+    """Return the frames of a mono signal: cepstrum or bands, then (if asked for) pitch and voicing.
 
     Args:
         samples: shape (n,), float32, full scale at 1.
         spec: the front-end's settings; `samples` must already be at `spec.sample_rate_hz`.
 
     Returns:
-        Shape (frame_count(n, spec), spec.coefficients), float32, finite.
+        Shape (frame_count(n, spec), spec.raw_columns), float32, finite.
 
     Raises:
         ValueError: `samples` has another shape, or holds NaN or infinity.
@@ -123,36 +169,90 @@ def mfcc(samples: Samples, spec: FeatureSpec) -> Features:
     if spec.centred:
         signal = np.pad(signal, spec.fft_samples // 2)
     count = frame_count(len(samples), spec)
+    made = np.zeros((count, spec.raw_columns), dtype=np.float32)
     if count == 0:
-        return np.zeros((0, spec.coefficients), dtype=np.float32)
+        return made
     frames = np.lib.stride_tricks.sliding_window_view(signal, spec.fft_samples)[:: spec.hop_samples]
-    hann, mel, dct = _hann(spec.fft_samples), _mel_filters(spec), _dct(spec.coefficients, spec.mel_bands)
+    mel = mel_filters(spec.sample_rate_hz, spec.fft_samples, spec.mel_bands, spec.low_hz, spec.high_hz)
     decibels = np.empty((count, spec.mel_bands), dtype=np.float32)
+    low = np.empty((count, pitch_bins(spec.fft_samples, spec.sample_rate_hz) if spec.pitch else 0), dtype=np.float32)
     for start in range(0, count, _FRAMES_AT_ONCE):
-        spectrum = np.fft.rfft(frames[start : start + _FRAMES_AT_ONCE] * hann, axis=1)
+        block = slice(start, start + _FRAMES_AT_ONCE)
+        spectrum = np.fft.rfft(frames[block] * hann(spec.fft_samples), axis=1)
         power = spectrum.real**2 + spectrum.imag**2
-        floored = np.maximum(power @ mel, np.float32(10 ** (spec.floor_db / 10)))
-        decibels[start : start + _FRAMES_AT_ONCE] = 10 * np.log10(floored)
+        decibels[block] = 10 * np.log10(np.maximum(power @ mel, np.float32(10 ** (spec.floor_db / 10))))
+        low[block] = power[:, : low.shape[1]]
+    if spec.pitch:
+        made[:, spec.coefficients :] = pitch(low, spec.fft_samples, spec.sample_rate_hz)
     if spec.top_db is not None:
         decibels = np.maximum(decibels, decibels.max() - np.float32(spec.top_db))
-    cepstrum: Features = decibels @ dct
-    return cepstrum
+    made[:, : spec.coefficients] = (
+        decibels if spec.kind == "log-mel" else decibels @ dct(spec.coefficients, spec.mel_bands)
+    )
+    return made
+
+
+def assemble(frames: Features, spec: FeatureSpec) -> Features:
+    """Return what the frames of a window say together, not normalised.
+
+    Args:
+        frames: shape (..., frames, spec.raw_columns), float32, from `analyse`; leading axes are windows.
+        spec: the front-end's settings.
+
+    Returns:
+        Shape (..., frames, spec.columns), float32; `frames` itself where nothing is to be done.
+    """
+    if frames.shape[-2] == 0:
+        return np.zeros((*frames.shape[:-1], spec.columns), dtype=np.float32)
+    spectral, features = spec.coefficients, frames
+    if spec.pitch or spec.mean_removed:
+        features = frames.copy()
+    if spec.pitch:
+        features[..., spectral:] = smooth_pitch(frames[..., spectral:])
+    if spec.mean_removed:
+        mean = frames[..., :spectral].mean(axis=-2, keepdims=True)
+        features[..., :spectral] -= np.float32(spec.mean_removed) * mean
+    if spec.delta_frames:
+        features = np.concatenate([features, _slopes(features, spec.delta_frames)], axis=-1)
+    return features
 
 
 def extract(samples: Samples, spec: FeatureSpec, normalisation: Normalisation | None) -> Features:
-    """Return the model's input for one window: normalised MFCC, shape (frames, coefficients), float32.
+    """Return the model's input for one window: normalised features, shape (frames, spec.columns), float32.
 
     Raises:
-        ValueError: as `mfcc`, or the statistics are not one per coefficient.
+        ValueError: as `analyse`, or the statistics are not one per column.
     """
-    features = mfcc(samples, spec)
+    return normalise(assemble(analyse(samples, spec), spec), normalisation)
+
+
+def normalise(features: Features, normalisation: Normalisation | None) -> Features:
+    """Return the features, shape (..., columns), less their mean and in units of their deviation.
+
+    Raises:
+        ValueError: the statistics are not one per column.
+    """
     if normalisation is None:
         return features
     mean, deviation = _statistics(normalisation)
-    if mean.shape != (spec.coefficients,) or deviation.shape != (spec.coefficients,):
-        msg = f"normalisation: {len(mean)} means, {len(deviation)} deviations, {spec.coefficients} coefficients"
+    if mean.shape != features.shape[-1:] or deviation.shape != features.shape[-1:]:
+        msg = f"normalisation: {len(mean)} means, {len(deviation)} deviations, {features.shape[-1]} columns"
         raise ValueError(msg)
     return (features - mean) / deviation
+
+
+def _slopes(features: Features, reach: int) -> Features:
+    """Return the least-squares slope of each column over 2 * reach + 1 frames; the ends repeat their outermost frame.
+
+    Source: Furui 1986; the regression formula as in the HTK Book, section 5.9.
+    """
+    count = features.shape[-2]
+    places = np.arange(count)
+    total = np.zeros_like(features)
+    for step in range(1, reach + 1):
+        after, before = np.minimum(places + step, count - 1), np.maximum(places - step, 0)
+        total += np.float32(step) * (features[..., after, :] - features[..., before, :])
+    return total / np.float32(2 * sum(step * step for step in range(1, reach + 1)))
 
 
 @lru_cache(maxsize=8)
@@ -161,49 +261,3 @@ def _statistics(normalisation: Normalisation) -> tuple[Features, Features]:
         np.array(normalisation.mean, dtype=np.float32),
         np.array(normalisation.deviation, dtype=np.float32),
     )
-
-
-@lru_cache(maxsize=8)
-def _hann(length: int) -> Samples:
-    """Return a periodic Hann window, shape (length,)."""
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
-
-
-@lru_cache(maxsize=8)
-def _mel_filters(spec: FeatureSpec) -> npt.NDArray[np.float32]:
-    """Return triangular filters of equal area, shape (fft_samples // 2 + 1, mel_bands).
-
-    Source: Slaney, Auditory Toolbox, 1998.
-    """
-    edges = _mel_to_hz(np.linspace(_hz_to_mel(spec.low_hz), _hz_to_mel(spec.high_hz), spec.mel_bands + 2))
-    bins = np.fft.rfftfreq(spec.fft_samples, 1 / spec.sample_rate_hz)[:, None]
-    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
-    triangles = np.minimum((bins - lower) / (centre - lower), (upper - bins) / (upper - centre))
-    return (np.maximum(triangles, 0) * (2 / (upper - lower))).astype(np.float32)
-
-
-_LINEAR_HZ_PER_MEL: Final = 200 / 3
-_BREAK_HZ: Final = 1000.0
-_BREAK_MEL: Final = _BREAK_HZ / _LINEAR_HZ_PER_MEL
-_LOG_STEP: Final = float(np.log(6.4) / 27)
-"""Slaney's scale: linear below 1 kHz, then 27 steps for a factor of 6.4."""
-
-
-def _hz_to_mel(hertz: float) -> float:
-    if hertz < _BREAK_HZ:
-        return hertz / _LINEAR_HZ_PER_MEL
-    return _BREAK_MEL + float(np.log(hertz / _BREAK_HZ)) / _LOG_STEP
-
-
-def _mel_to_hz(mels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    logarithmic = _BREAK_HZ * np.exp(_LOG_STEP * (mels - _BREAK_MEL))
-    return np.where(mels < _BREAK_MEL, mels * _LINEAR_HZ_PER_MEL, logarithmic)
-
-
-@lru_cache(maxsize=8)
-def _dct(coefficients: int, bands: int) -> npt.NDArray[np.float32]:
-    """Return the orthonormal DCT-II as a matrix, shape (bands, coefficients)."""
-    angles = np.pi * (np.arange(bands)[:, None] + 0.5) * np.arange(coefficients)[None, :] / bands
-    basis: npt.NDArray[np.float64] = np.sqrt(2 / bands) * np.cos(angles)
-    basis[:, 0] = np.sqrt(1 / bands)
-    return basis.astype(np.float32)

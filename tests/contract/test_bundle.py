@@ -244,7 +244,7 @@ def test_bundle_golden_vectors_of_the_right_kind_are_accepted(parts: Parts) -> N
         ({"version": 10**40}, "version"),
         ({"labels": ["neutral", "pleasant", "unpleasant"]}, "labels"),
         ({"labels": ["pleasant", "neutral", "unpleasant", "uncertain"]}, "labels"),
-        ({"normalisation": {"mean": [0.0] * 12, "deviation": [1.0] * 12}}, "13 coefficients"),
+        ({"normalisation": {"mean": [0.0] * 12, "deviation": [1.0] * 12}}, "13 columns"),
         ({"normalisation": {"mean": [0.0] * 13, "deviation": [0.0] * 13}}, "deviation"),
         ({"features": {"low_hz": 9_000}}, "low_hz"),
         ({"features": {"floor_db": 9_000}}, "floor_db"),

@@ -159,7 +159,7 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
                 "exit_with_one_line"
             ),
         ),
-        (features, "PAPER_FEATURES FeatureSpec Normalisation extract frame_count mfcc"),
+        (features, "PAPER_FEATURES FeatureSpec Normalisation analyse assemble extract frame_count normalise"),
         (generate, "access_rules asyncapi main markdown_table schema"),
         (
             messages,

@@ -1,0 +1,112 @@
+"""Fundamental frequency and voicing of frames, from the power spectra that the mel bands are made of.
+
+One inverse FFT per frame gives the autocorrelation; divided by the window's own it tells how periodic the frame is
+(Boersma 1993, "Accurate short-term analysis of the fundamental frequency"). The transform is as long as the frame,
+so the autocorrelation is circular; at lags of at most half a frame a Hann window leaves too little at its ends for
+that to matter.
+"""
+
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from broker.contract.mel import hann
+
+__all__ = ["HIGHEST_HZ", "LOWEST_HZ", "PITCH_COLUMNS", "pitch", "pitch_bins", "smooth_pitch"]
+
+Spectra = npt.NDArray[np.float32]
+Columns = npt.NDArray[np.float32]
+
+PITCH_COLUMNS: Final = 3
+"""Columns that `pitch` makes: octaves above 180 Hz (0 where unvoiced), voicing strength, 1 where voiced."""
+
+LOWEST_HZ: Final = 60.0
+HIGHEST_HZ: Final = 500.0
+_REFERENCE_HZ: Final = 180.0
+_VOICED_FROM: Final = 0.45
+"""A frame at least this periodic is voiced; Praat's voicing threshold."""
+_OCTAVE_COST: Final = 0.02
+"""Each octave down must be this much more periodic: a multiple of the period fits as well as the period."""
+_BAND_HZ: Final = 2_000.0
+"""Only this much of the spectrum is looked at: the harmonics that carry the pitch, and shorter transforms."""
+_SILENCE: Final = 1e-9
+"""Mean power per sample below which nothing is periodic."""
+
+
+def pitch_bins(fft_samples: int, sample_rate_hz: int) -> int:
+    """Return how many bins of a frame's spectrum, from the lowest, `pitch` looks at."""
+    return int(_BAND_HZ * fft_samples / sample_rate_hz) + 1
+
+
+def pitch(power: Spectra, fft_samples: int, sample_rate_hz: int) -> Columns:
+    """Return pitch and voicing of frames that were weighted by a periodic Hann window.
+
+    Args:
+        power: shape (frames, pitch_bins(fft_samples, sample_rate_hz)), float32: squared magnitudes of their spectra.
+        fft_samples: length of a frame.
+        sample_rate_hz: rate of the frames' samples.
+
+    Returns:
+        Shape (frames, PITCH_COLUMNS), float32, finite.
+    """
+    table = _lag_table(fft_samples, sample_rate_hz)
+    correlation = np.fft.irfft(power, table.length, axis=1)
+    energy = np.maximum(correlation[:, :1], np.float32(_SILENCE * table.length))
+    periodicity = correlation[:, table.first - 1 : table.last + 2] / energy * table.weight
+    before, here, after = periodicity[:, :-2], periodicity[:, 1:-1], periodicity[:, 2:]
+    score = np.where((here >= before) & (here > after), here - table.cost, np.float32(-1))
+    best = np.argmax(score, axis=1)
+    rows = np.arange(len(power))
+    left, peak, right = before[rows, best], here[rows, best], after[rows, best]
+    shift = 0.5 * (left - right) / np.minimum(left - 2 * peak + right, np.float32(-1e-6))
+    lag_s = (table.first + best + np.clip(shift, -0.5, 0.5)) * table.step_s
+    strength = np.where(score[rows, best] > -1, np.clip(peak, 0, 1), 0)
+    voiced = strength >= _VOICED_FROM
+    octaves = np.where(voiced, np.log2(1 / (_REFERENCE_HZ * lag_s)), 0)
+    return np.stack([octaves, strength, voiced], axis=1).astype(np.float32)
+
+
+def smooth_pitch(columns: Columns) -> Columns:
+    """Return pitch columns, shape (..., frames, PITCH_COLUMNS), without octave slips of single frames.
+
+    The pitch of a voiced frame between two voiced frames becomes the median of the three.
+    """
+    smoothed = columns.copy()
+    octaves, voiced = columns[..., 0], columns[..., 2] > 0
+    before, here, after = octaves[..., :-2], octaves[..., 1:-1], octaves[..., 2:]
+    middle = np.maximum(np.minimum(before, here), np.minimum(np.maximum(before, here), after))
+    among = voiced[..., :-2] & voiced[..., 1:-1] & voiced[..., 2:]
+    smoothed[..., 1:-1, 0] = np.where(among, middle, here)
+    return smoothed
+
+
+class _LagTable(NamedTuple):
+    length: int
+    """Of the inverse transform."""
+    step_s: float
+    """Between two lags."""
+    first: int
+    last: int
+    weight: Columns
+    """Inverse of the window's own autocorrelation, first - 1 to last + 1."""
+    cost: Columns
+    """First to last."""
+
+
+@lru_cache(maxsize=8)
+def _lag_table(fft_samples: int, sample_rate_hz: int) -> _LagTable:
+    stride = max(1, int(sample_rate_hz / (4 * _BAND_HZ)))
+    length = fft_samples // stride
+    step_s = stride / sample_rate_hz
+    first, last = int(1 / (HIGHEST_HZ * step_s)), int(np.ceil(1 / (LOWEST_HZ * step_s)))
+    window = np.fft.irfft(np.abs(np.fft.rfft(hann(fft_samples).astype(np.float64))) ** 2)[::stride]
+    return _LagTable(
+        length=length,
+        step_s=step_s,
+        first=first,
+        last=last,
+        weight=(window[0] / window[first - 1 : last + 2]).astype(np.float32),
+        cost=(_OCTAVE_COST * np.log2(np.arange(first, last + 1) / first)).astype(np.float32),
+    )
