@@ -77,6 +77,9 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Clip to this many dB below the loudest value of the whole input; None: never."""
     pitch: bool = False
     """Whether each frame also tells its pitch and how voiced it is (`pitch.PITCH_COLUMNS` more columns)."""
+    window_range_db: Annotated[float, Meta(gt=0)] | None = None
+    """Raise what is this far below a window's loudest band to that level; None: never. It makes a window's features
+    those of the loud part of its spectrum, whatever the gain of the microphone and the noise floor of the room."""
     mean_removed: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Share of each coefficient's mean over the window that is taken off: 1 is cepstral mean normalisation (CMN)."""
     delta_frames: Annotated[int, Meta(ge=0, le=16)] = 0
@@ -108,13 +111,13 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def raw_columns(self) -> int:
-        """Columns of a frame as `analyse` makes it."""
-        return self.coefficients + (PITCH_COLUMNS if self.pitch else 0)
+        """Columns of a frame as `analyse` makes it: mel bands, then pitch and voicing if asked for."""
+        return self.mel_bands + (PITCH_COLUMNS if self.pitch else 0)
 
     @property
     def columns(self) -> int:
-        """Columns of a frame as the model sees it."""
-        return self.raw_columns * (2 if self.delta_frames else 1)
+        """Columns of a frame as the model sees it: coefficients, pitch and voicing, then the slopes of both."""
+        return (self.coefficients + (PITCH_COLUMNS if self.pitch else 0)) * (2 if self.delta_frames else 1)
 
     @property
     def is_local(self) -> bool:
@@ -143,7 +146,7 @@ def frame_count(samples: int, spec: FeatureSpec) -> int:
 
 
 def analyse(samples: Samples, spec: FeatureSpec) -> Features:
-    """Return the frames of a mono signal: cepstrum or bands, then (if asked for) pitch and voicing.
+    """Return the frames of a mono signal: decibels of the mel bands, then (if asked for) pitch and voicing.
 
     Args:
         samples: shape (n,), float32, full scale at 1.
@@ -154,9 +157,6 @@ def analyse(samples: Samples, spec: FeatureSpec) -> Features:
 
     Raises:
         ValueError: `samples` has another shape, or holds NaN or infinity.
-
-    Source:
-        Davis and Mermelstein 1980; the scaling follows librosa 0.11 `feature.mfcc`.
     """
     if samples.ndim != 1:
         msg = f"expected mono samples of shape (n,), got shape {samples.shape}"
@@ -174,21 +174,18 @@ def analyse(samples: Samples, spec: FeatureSpec) -> Features:
         return made
     frames = np.lib.stride_tricks.sliding_window_view(signal, spec.fft_samples)[:: spec.hop_samples]
     mel = mel_filters(spec.sample_rate_hz, spec.fft_samples, spec.mel_bands, spec.low_hz, spec.high_hz)
-    decibels = np.empty((count, spec.mel_bands), dtype=np.float32)
+    bands = made[:, : spec.mel_bands]
     low = np.empty((count, pitch_bins(spec.fft_samples, spec.sample_rate_hz) if spec.pitch else 0), dtype=np.float32)
     for start in range(0, count, _FRAMES_AT_ONCE):
         block = slice(start, start + _FRAMES_AT_ONCE)
         spectrum = np.fft.rfft(frames[block] * hann(spec.fft_samples), axis=1)
         power = spectrum.real**2 + spectrum.imag**2
-        decibels[block] = 10 * np.log10(np.maximum(power @ mel, np.float32(10 ** (spec.floor_db / 10))))
+        bands[block] = 10 * np.log10(np.maximum(power @ mel, np.float32(10 ** (spec.floor_db / 10))))
         low[block] = power[:, : low.shape[1]]
-    if spec.pitch:
-        made[:, spec.coefficients :] = pitch(low, spec.fft_samples, spec.sample_rate_hz)
     if spec.top_db is not None:
-        decibels = np.maximum(decibels, decibels.max() - np.float32(spec.top_db))
-    made[:, : spec.coefficients] = (
-        decibels if spec.kind == "log-mel" else decibels @ dct(spec.coefficients, spec.mel_bands)
-    )
+        np.maximum(bands, bands.max() - np.float32(spec.top_db), out=bands)
+    if spec.pitch:
+        made[:, spec.mel_bands :] = pitch(low, spec.fft_samples, spec.sample_rate_hz)
     return made
 
 
@@ -200,18 +197,23 @@ def assemble(frames: Features, spec: FeatureSpec) -> Features:
         spec: the front-end's settings.
 
     Returns:
-        Shape (..., frames, spec.columns), float32; `frames` itself where nothing is to be done.
+        Shape (..., frames, spec.columns), float32.
+
+    Source:
+        MFCC: Davis and Mermelstein 1980; the scaling follows librosa 0.11 `feature.mfcc`. Mean removal: Atal 1974.
     """
     if frames.shape[-2] == 0:
         return np.zeros((*frames.shape[:-1], spec.columns), dtype=np.float32)
-    spectral, features = spec.coefficients, frames
-    if spec.pitch or spec.mean_removed:
-        features = frames.copy()
-    if spec.pitch:
-        features[..., spectral:] = smooth_pitch(frames[..., spectral:])
+    features = frames[..., : spec.mel_bands]
+    if spec.window_range_db is not None:
+        loudest = features.max(axis=(-2, -1), keepdims=True)
+        features = np.maximum(features, loudest - np.float32(spec.window_range_db))
+    if spec.kind == "mfcc":
+        features = features @ dct(spec.coefficients, spec.mel_bands)
     if spec.mean_removed:
-        mean = frames[..., :spectral].mean(axis=-2, keepdims=True)
-        features[..., :spectral] -= np.float32(spec.mean_removed) * mean
+        features = features - np.float32(spec.mean_removed) * features.mean(axis=-2, keepdims=True)
+    if spec.pitch:
+        features = np.concatenate([features, smooth_pitch(frames[..., spec.mel_bands :])], axis=-1)
     if spec.delta_frames:
         features = np.concatenate([features, _slopes(features, spec.delta_frames)], axis=-1)
     return features
