@@ -2,6 +2,7 @@
 
     block -> resample -> window -> (level) -> features -> probabilities -> decision -> event -> outbox -> MQTT
 
+A window that is too quiet goes no further: nothing of it is analysed until a louder one that shares its frames.
 `Pipeline.hear` is everything up to the decision. `edge_node.node` carries on to the outbox, `edge_node.classify` to
 a timeline. Training evaluates models with the same windows, features and decision, from `broker.contract`.
 """
@@ -14,10 +15,11 @@ import numpy as np
 import soxr
 
 from broker.contract.bundle import Manifest
-from broker.contract.decision import Announced, Decision, decide, is_worth_an_event, level_dbfs, smooth
+from broker.contract.decision import Announced, Decision, decide, is_worth_an_event, smooth
 from broker.contract.features import extract
 from broker.contract.messages import EventLatency
-from broker.contract.windows import Window, Windower
+from broker.contract.stream import FrameStream
+from broker.contract.windows import Window
 from edge_node.classifier import Classifier
 from edge_node.sources import Block
 
@@ -52,7 +54,7 @@ class Pipeline:
         self._rate_hz = manifest.features.sample_rate_hz
         self._classifier = classifier
         self._clock_ns = clock_ns
-        self._windower = Windower(manifest.window, self._rate_hz)
+        self._stream = FrameStream(manifest.features, manifest.normalisation, manifest.window)
         self._resampler: soxr.ResampleStream | None = None
         self._block_rate_hz = 0
         self._smoothed: np.ndarray | None = None
@@ -68,20 +70,20 @@ class Pipeline:
         samples = block.samples if self._resampler is None else self._resampler.resample_chunk(block.samples)
         resampled_ns = self._clock_ns()
         held_ns = 0 if self._resampler is None else round(self._resampler.delay() * 1e9 / self._rate_hz)
-        for window in self._windower.push(samples, block.captured_ns - held_ns):
+        for window in self._stream.push(samples, block.captured_ns - held_ns):
             capture_us = max(0, taken_ns - window.captured_ns) // 1000
             yield self._judge(window, capture_us, (resampled_ns - taken_ns) // 1000)
 
     def _judge(self, window: Window, capture_us: int, resample_us: int) -> Heard:
         spec = self._manifest.decision
-        level = level_dbfs(window.samples)
-        if level < spec.silent_below_dbfs:
+        if window.level_dbfs < spec.silent_below_dbfs:
             self._smoothed = None
             if self._announced is not None:
                 self._announced = msgspec.structs.replace(self._announced, label=None)
-            return Heard(end_s=window.end_sample / self._rate_hz, level_dbfs=level, decided_ns=self._clock_ns())
+            end_s, decided_ns = window.end_sample / self._rate_hz, self._clock_ns()
+            return Heard(end_s=end_s, level_dbfs=window.level_dbfs, decided_ns=decided_ns)
         began_ns = self._clock_ns()
-        features = extract(window.samples, self._manifest.features, self._manifest.normalisation)
+        features = self._stream.features(window)
         extracted_ns = self._clock_ns()
         probabilities = self._classifier.run(features)
         inferred_ns = self._clock_ns()
@@ -95,7 +97,7 @@ class Pipeline:
         work_us = resample_us + (decided_ns - began_ns) // 1000
         return Heard(
             end_s=window.end_sample / self._rate_hz,
-            level_dbfs=level,
+            level_dbfs=window.level_dbfs,
             probabilities=tuple(probabilities.tolist()),
             decision=decision,
             latency_us=EventLatency(
@@ -113,7 +115,7 @@ class Pipeline:
     def _restart(self, rate_hz: int) -> None:
         """Begin a new stream: no window may span a gap or a change of rate."""
         self._block_rate_hz = rate_hz
-        self._windower.reset()
+        self._stream.reset()
         self._smoothed = None
         self._resampler = (
             None if rate_hz == self._rate_hz else soxr.ResampleStream(rate_hz, self._rate_hz, 1, dtype="float32")

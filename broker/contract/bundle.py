@@ -90,6 +90,8 @@ class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Speakers that chose the epoch and the thresholds."""
     held_out_speakers: tuple[str, ...]
     """Speakers of the corpora at hand that took part in neither."""
+    merge: dict[str, Label] = {}
+    """Which class each emotion counted as; empty: the trainer's default."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,9 +1,13 @@
 """Fundamental frequency and voicing of frames, from the power spectra that the mel bands are made of.
 
-One inverse FFT per frame gives the autocorrelation; divided by the window's own it tells how periodic the frame is
-(Boersma 1993, "Accurate short-term analysis of the fundamental frequency"). The transform is as long as the frame,
-so the autocorrelation is circular; at lags of at most half a frame a Hann window leaves too little at its ends for
-that to matter.
+A sum of cosines over the spectrum gives the autocorrelation at a lag; divided by the window's own it tells how periodic
+the frame is (Boersma 1993, "Accurate short-term analysis of the fundamental frequency"). Only the lags of a voice are
+asked for, so that a product with a table of cosines is cheaper than an inverse FFT. The spectrum is as long as the
+frame, so the autocorrelation is circular; at lags of at most half a frame a Hann window leaves too little at its ends
+for that to matter.
+
+The product is one of float64: over a rumble far below the voice, two candidates differ by less than float32 can tell,
+and every processor would choose another.
 """
 
 from functools import lru_cache
@@ -14,10 +18,11 @@ import numpy.typing as npt
 
 from broker.contract.mel import hann
 
-__all__ = ["HIGHEST_HZ", "LOWEST_HZ", "PITCH_COLUMNS", "pitch", "pitch_bins", "smooth_pitch"]
+__all__ = ["BAND_HZ", "HIGHEST_HZ", "LOWEST_HZ", "PITCH_COLUMNS", "pitch", "pitch_bins", "smooth_pitch"]
 
 Spectra = npt.NDArray[np.float32]
 Columns = npt.NDArray[np.float32]
+Table = npt.NDArray[np.float64]
 
 PITCH_COLUMNS: Final = 3
 """Columns that `pitch` makes: octaves above 180 Hz (0 where unvoiced), voicing strength, 1 where voiced."""
@@ -29,22 +34,22 @@ _VOICED_FROM: Final = 0.45
 """A frame at least this periodic is voiced; Praat's voicing threshold."""
 _OCTAVE_COST: Final = 0.02
 """Each octave down must be this much more periodic: a multiple of the period fits as well as the period."""
-_BAND_HZ: Final = 2_000.0
+BAND_HZ: Final = 2_000.0
 """Only this much of the spectrum is looked at: the harmonics that carry the pitch, and shorter transforms."""
-_SILENCE: Final = 1e-9
-"""Mean power per sample below which nothing is periodic."""
+_SILENCE: Final = 2.5e-10
+"""Mean power of a weighted sample (full scale at 1) below which nothing is periodic."""
 
 
 def pitch_bins(fft_samples: int, sample_rate_hz: int) -> int:
     """Return how many bins of a frame's spectrum, from the lowest, `pitch` looks at."""
-    return int(_BAND_HZ * fft_samples / sample_rate_hz) + 1
+    return int(BAND_HZ * fft_samples / sample_rate_hz) + 1
 
 
 def pitch(power: Spectra, fft_samples: int, sample_rate_hz: int) -> Columns:
     """Return pitch and voicing of frames that were weighted by a periodic Hann window.
 
     Args:
-        power: shape (frames, pitch_bins(fft_samples, sample_rate_hz)), float32: squared magnitudes of their spectra.
+        power: shape (frames, `pitch_bins` or more), float32: squared magnitudes of their spectra, from 0 Hz.
         fft_samples: length of a frame.
         sample_rate_hz: rate of the frames' samples.
 
@@ -52,20 +57,18 @@ def pitch(power: Spectra, fft_samples: int, sample_rate_hz: int) -> Columns:
         Shape (frames, PITCH_COLUMNS), float32, finite.
     """
     table = _lag_table(fft_samples, sample_rate_hz)
-    correlation = np.fft.irfft(power, table.length, axis=1)
-    energy = np.maximum(correlation[:, :1], np.float32(_SILENCE * table.length))
-    periodicity = correlation[:, table.first - 1 : table.last + 2] / energy * table.weight
+    correlation = power[:, : len(table.cosines)].astype(np.float64) @ table.cosines
+    periodicity = correlation[:, 1:] * (1 / np.maximum(correlation[:, :1], _SILENCE))
     before, here, after = periodicity[:, :-2], periodicity[:, 1:-1], periodicity[:, 2:]
-    score = np.where((here >= before) & (here > after), here - table.cost, np.float32(-1))
-    best = np.argmax(score, axis=1)
+    score = np.where((here >= before) & (here > after), here - table.cost, -1)
+    best = score.argmax(axis=1)
     rows = np.arange(len(power))
     left, peak, right = before[rows, best], here[rows, best], after[rows, best]
-    shift = 0.5 * (left - right) / np.minimum(left - 2 * peak + right, np.float32(-1e-6))
-    lag_s = (table.first + best + np.clip(shift, -0.5, 0.5)) * table.step_s
-    strength = np.where(score[rows, best] > -1, np.clip(peak, 0, 1), 0)
+    shift = 0.5 * (left - right) / np.minimum(left - 2 * peak + right, -1e-6)
+    lag_s = (table.first + best + shift.clip(-0.5, 0.5)) * table.step_s
+    strength = peak.clip(0, 1) * (score[rows, best] > -1)
     voiced = strength >= _VOICED_FROM
-    octaves = np.where(voiced, np.log2(1 / (_REFERENCE_HZ * lag_s)), 0)
-    return np.stack([octaves, strength, voiced], axis=1).astype(np.float32)
+    return np.stack([-np.log2(_REFERENCE_HZ * lag_s) * voiced, strength, voiced], axis=1, dtype=np.float32)
 
 
 def smooth_pitch(columns: Columns) -> Columns:
@@ -83,30 +86,30 @@ def smooth_pitch(columns: Columns) -> Columns:
 
 
 class _LagTable(NamedTuple):
-    length: int
-    """Of the inverse transform."""
     step_s: float
     """Between two lags."""
     first: int
-    last: int
-    weight: Columns
-    """Inverse of the window's own autocorrelation, first - 1 to last + 1."""
-    cost: Columns
-    """First to last."""
+    """Shortest lag that is a pitch, in steps."""
+    cosines: Table
+    """Shape (bins, 1 + lags): from a power spectrum to the autocorrelation at lag 0, and to the autocorrelation
+    divided by the window's own from the lag before the first to the lag after the last."""
+    cost: Table
+    """Of each pitch, shape (lags - 2,)."""
 
 
 @lru_cache(maxsize=8)
 def _lag_table(fft_samples: int, sample_rate_hz: int) -> _LagTable:
-    stride = max(1, int(sample_rate_hz / (4 * _BAND_HZ)))
-    length = fft_samples // stride
+    stride = max(1, int(sample_rate_hz / (4 * BAND_HZ)))
     step_s = stride / sample_rate_hz
     first, last = int(1 / (HIGHEST_HZ * step_s)), int(np.ceil(1 / (LOWEST_HZ * step_s)))
-    window = np.fft.irfft(np.abs(np.fft.rfft(hann(fft_samples).astype(np.float64))) ** 2)[::stride]
+    lags = stride * np.concatenate(([0], np.arange(first - 1, last + 2)))
+    bins = np.arange(pitch_bins(fft_samples, sample_rate_hz))
+    is_mirrored = (bins > 0) & (bins < fft_samples / 2)  # bins that stand for a negative frequency, too
+    cosines = np.where(is_mirrored, 2, 1)[:, None] * np.cos(2 * np.pi * np.outer(bins, lags) / fft_samples)
+    window = np.fft.irfft(np.abs(np.fft.rfft(hann(fft_samples).astype(np.float64))) ** 2)[lags]
     return _LagTable(
-        length=length,
         step_s=step_s,
         first=first,
-        last=last,
-        weight=(window[0] / window[first - 1 : last + 2]).astype(np.float32),
-        cost=(_OCTAVE_COST * np.log2(np.arange(first, last + 1) / first)).astype(np.float32),
+        cosines=cosines * window[0] / window / fft_samples**2,
+        cost=_OCTAVE_COST * np.log2(np.arange(first, last + 1) / first),
     )

@@ -12,7 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.contract import bundle, decision, errors, features, generate, messages, topics, windows
+from broker.contract import (
+    bundle,
+    decision,
+    errors,
+    features,
+    generate,
+    mel,
+    messages,
+    pitch,
+    stream,
+    topics,
+    windows,
+)
 from broker.contract.errors import MessageError, SettingsError
 from broker.contract.generate import access_rules, asyncapi, markdown_table
 from broker.contract.topics import TABLE, NodeId, find
@@ -161,6 +173,7 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
         ),
         (features, "PAPER_FEATURES FeatureSpec Normalisation analyse assemble extract frame_count normalise"),
         (generate, "access_rules asyncapi main markdown_table schema"),
+        (mel, "dct hann mel_filters"),
         (
             messages,
             (
@@ -168,6 +181,8 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
                 "Versions decode encode"
             ),
         ),
+        (pitch, "BAND_HZ HIGHEST_HZ LOWEST_HZ PITCH_COLUMNS pitch pitch_bins smooth_pitch"),
+        (stream, "FrameStream windows_of"),
         (topics, "EMOTION STATUS TABLE TELEMETRY WILL_DELAY_S NodeId Topic find"),
         (windows, "Window WindowSpec Windower"),
     ],
