@@ -5,10 +5,10 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench generate format clean
+.PHONY: help demo test check bench train-smoke factory generate format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 demo: .venv/demo ## set up, and run the whole system on this machine (ARGS="--help" lists the options)
 	@$(BIN)/sottovoce-demo $(ARGS)
@@ -27,6 +27,25 @@ check: .venv/dev ## lint, types, import rules, generated files
 
 bench: .venv/dev ## measure: ratios against a named baseline of the same run
 	@for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
+
+train-smoke: .venv/dev ## prepare, train, bundle, evaluate, classify, export, tune: on made audio (ARGS="--keep DIR")
+	@$(BIN)/python -m deploy.ci.train_smoke $(ARGS)
+
+# Two networks, by new speakers (three seeds) and by clip, then the model to ship: some hours on two cores.
+DATA ?= corpora
+RUNS ?= runs
+TRAIN = $(BIN)/sottovoce-train
+factory: .venv/dev ## train, examine and bundle the model that nodes are shipped with (DATA=folder of the corpora)
+	$(TRAIN) prepare --data $(DATA) --out $(RUNS)/prepared
+	$(TRAIN) train --data $(RUNS)/prepared --out $(RUNS)/factory --config training/configs/factory.toml --noise
+	$(TRAIN) train --data $(RUNS)/prepared --out $(RUNS)/factory-by-clip --config training/configs/factory.toml --by-clip --seeds 1
+	$(TRAIN) train --data $(RUNS)/prepared --out $(RUNS)/paper --config training/configs/paper.toml
+	$(TRAIN) train --data $(RUNS)/prepared --out $(RUNS)/paper-by-clip --config training/configs/paper.toml --by-clip --seeds 1
+	$(TRAIN) train --data $(RUNS)/prepared --out $(RUNS)/shipped --config training/configs/factory.toml --all-speakers --seeds 1
+	$(TRAIN) bundle --run $(RUNS)/shipped --name factory --version 2 --out edge_node/models/factory.bundle --data $(RUNS)/prepared \
+		--compare $(RUNS)/factory --compare $(RUNS)/factory-by-clip --compare $(RUNS)/paper --compare $(RUNS)/paper-by-clip
+	$(BIN)/python -m training.model_card
+	$(TRAIN) report $(RUNS)/paper $(RUNS)/factory --out docs/report
 
 generate: .venv/dev ## write what follows from the tables: ACL, AsyncAPI, schemas, docs, Grafana dashboards, model card
 	$(BIN)/python -m broker.contract.generate

@@ -6,11 +6,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from broker.contract.bundle import LARGEST_BUNDLE_BYTES, Bundle, read_bundle
-from broker.contract.errors import BundleError, SettingsError, exit_with_one_line
+from broker.contract.errors import SettingsError, exit_with_one_line
+from training.corpora import CORPORA
+from training.exam_commands import add_exam_commands
+from training.export_command import add_export_command
+from training.report_command import add_report_command
+from training.tune_command import add_tune_command
 
 __all__ = ["main"]
 
@@ -36,21 +41,48 @@ def _prepare(args: argparse.Namespace) -> int:
     from training.report import print_prepared  # noqa: PLC0415 -- as above
 
     print_prepared(prepare(args.data, args.out), str(args.out))
+    if args.paper_csv:
+        from training.clips import open_cache  # noqa: PLC0415 -- as above
+        from training.paper_csv import write_paper_csv  # noqa: PLC0415 -- as above
+
+        rows = write_paper_csv(open_cache(args.out), args.paper_csv)
+        print(f"{args.paper_csv}: {rows:,} clips, 47 frames of 13 MFCC each")  # noqa: T201 -- the command's answer
+    return 0
+
+
+def _download(args: argparse.Namespace) -> int:
+    from training.download import GUIDES, RAVDESS, fetch  # noqa: PLC0415 -- keeps --help quick
+
+    if args.corpus in GUIDES:
+        print(GUIDES[args.corpus])  # noqa: T201 -- the command's answer
+        return 0
+    print(f"{RAVDESS.licence}\n")  # noqa: T201 -- what is to be accepted
+    if not args.accept_licence:
+        msg = f"{RAVDESS.title}: read the licence above, then add --accept-licence"
+        raise SettingsError(msg)
+    place = fetch(RAVDESS, args.out)
+    print(f"{place}: next, sottovoce-train prepare --data {args.out}")  # noqa: T201 -- the command's answer
     return 0
 
 
 def _train(args: argparse.Namespace) -> int:
-    from training.config import by_clip, load_experiment  # noqa: PLC0415 -- keeps --help quick
+    from training.config import all_speakers, by_clip, load_experiment  # noqa: PLC0415 -- keeps --help quick
 
     experiment = load_experiment(args.config)  # before TensorFlow, which takes seconds to import
     if args.by_clip:
-        experiment = by_clip(experiment)
+        experiment = by_clip(experiment, args.only_listed)
+    if args.all_speakers:
+        experiment = all_speakers(experiment)
     if args.threads < 1:
         msg = f"--threads {args.threads}: allowed is 1 or more"
         raise SettingsError(msg)
+    if args.country:
+        from training.energy import check_country  # noqa: PLC0415 -- as said
+
+        check_country(args.country)
     try:
         from training.network import use_threads  # noqa: PLC0415 -- as said
-        from training.train import train  # noqa: PLC0415 -- as said
+        from training.train import Options, train  # noqa: PLC0415 -- as said
     except ModuleNotFoundError as error:
         msg = f"the package {error.name} is missing: pip install 'sottovoce[training]'"
         raise SettingsError(msg) from error
@@ -58,32 +90,12 @@ def _train(args: argparse.Namespace) -> int:
 
     use_threads(args.threads)
     out = args.out or Path("runs") / experiment.name
-    print_run(train(experiment, args.data, out, args.fold))
+    if args.seeds is not None and args.seeds < 1:
+        msg = f"--seeds {args.seeds}: allowed is 1 or more"
+        raise SettingsError(msg)
+    options = Options(fold=args.fold, seeds=args.seeds, noise=args.noise, again=args.again, country=args.country)
+    print_run(train(experiment, args.data, out, options))
     print(f"results: {out}")  # noqa: T201 -- the command's answer
-    return 0
-
-
-def _evaluate(args: argparse.Namespace) -> int:
-    from training.evaluate import evaluate  # noqa: PLC0415 -- keeps --help quick
-    from training.prepare import open_collection  # noqa: PLC0415 -- as above
-
-    bundle = _read(args.bundle)
-    collection, corrupt = open_collection(args.data)
-    evaluation = evaluate(bundle, collection, seen=args.speakers == "all", corrupt=len(corrupt))
-    if args.plot:
-        from training.plots import plot_evaluation  # noqa: PLC0415 -- matplotlib takes a second to import
-
-        try:
-            plot_evaluation(evaluation, args.plot)
-        except OSError as error:
-            msg = f"--plot {args.plot}: cannot be written ({error.strerror}); choose another file"
-            raise SettingsError(msg) from error
-    if args.json:
-        print(msgspec.json.encode(evaluation).decode())  # noqa: T201 -- the command's answer
-    else:
-        from training.report import print_evaluation  # noqa: PLC0415 -- keeps --help quick
-
-        print_evaluation(evaluation)
     return 0
 
 
@@ -106,13 +118,20 @@ def _bundle(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: Path) -> Bundle:
-    try:
-        with path.open("rb") as file:
-            return read_bundle(file.read(LARGEST_BUNDLE_BYTES + 1), str(path))
-    except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror}); give the path of a bundle"
-        raise BundleError(msg) from error
+def _baseline(args: argparse.Namespace) -> int:
+    from training.baseline import baseline, print_baseline, save_baseline  # noqa: PLC0415 -- keeps --help quick
+    from training.clips import open_cache  # noqa: PLC0415 -- as above
+
+    result, predictions = baseline(
+        open_cache(args.data), args.features, fold=args.fold, by_clip=args.by_clip, noise=args.noise
+    )
+    if args.out:
+        save_baseline(result, predictions, args.out)
+    if args.json:
+        print(msgspec.json.encode(result).decode())  # noqa: T201 -- the command's answer
+    else:
+        print_baseline(result)
+    return 0
 
 
 def _default_cache() -> Path:
@@ -127,34 +146,42 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     cache = _default_cache()
 
+    download = commands.add_parser("download", help="fetch RAVDESS; for another corpus, say where it is")
+    download.add_argument("corpus", choices=[corpus.key for corpus in CORPORA])
+    download.add_argument(
+        "--out", type=Path, default=Path("corpora"), help="folder of the corpora (default: %(default)s)"
+    )
+    download.add_argument("--accept-licence", action="store_true", help="I have read the licence and keep to it")
+    download.set_defaults(command=_download)
+
     prepare = commands.add_parser("prepare", help="read corpora, list what is missing, cache 16 kHz clips")
     prepare.add_argument(
-        "--data", type=Path, required=True, help="folder that holds RAVDESS, TESS, SAVEE, EMO-DB, or some"
+        "--data", type=Path, required=True, help="folder of corpora and of recordings.csv tables, or one such table"
     )
     prepare.add_argument("--out", type=Path, default=cache, help="cache folder (default: %(default)s)")
+    prepare.add_argument(
+        "--paper-csv", type=Path, help="write the paper's features and label of every clip to this file as well"
+    )
     prepare.set_defaults(command=_prepare)
 
-    train = commands.add_parser("train", help="train, quantize and test an experiment, fold by fold")
-    train.add_argument("--config", type=Path, required=True, help="experiment, such as training/configs/small.toml")
-    train.add_argument("--data", type=Path, default=cache, help="cache that `prepare` wrote (default: %(default)s)")
-    train.add_argument("--out", type=Path, help="run folder (default: runs/<experiment>)")
-    train.add_argument("--fold", type=int, help="run this fold alone")
-    train.add_argument("--by-clip", action="store_true", help="split by clip, as the paper did: optimistic, to compare")
-    train.add_argument(
-        "--threads",
-        type=int,
-        default=2,
-        help="threads of TensorFlow (default: %(default)s)",
-    )
-    train.set_defaults(command=_train)
+    _add_train_command(commands, cache)
+    add_tune_command(commands, cache)
+    add_exam_commands(commands, cache)
+    add_export_command(commands)
 
-    evaluate = commands.add_parser("evaluate", help="what a node with a bundle says about recordings")
-    evaluate.add_argument("--bundle", type=Path, required=True, help="bundle file")
-    evaluate.add_argument("--data", type=Path, default=cache, help="corpora or a prepared cache (default: %(default)s)")
-    evaluate.add_argument("--speakers", choices=("held-out", "all"), default="held-out", help="default: %(default)s")
-    evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else")
-    evaluate.add_argument("--plot", type=Path, help="write confusion matrices as PNG")
-    evaluate.set_defaults(command=_evaluate)
+    baseline = commands.add_parser("baseline", help="what eGeMAPS and a support vector machine reach on the same folds")
+    baseline.add_argument("--data", type=Path, default=cache, help="cache that `prepare` wrote (default: %(default)s)")
+    baseline.add_argument("--fold", type=int, help="run this fold alone")
+    baseline.add_argument("--by-clip", action="store_true", help="five random folds of clips: optimistic, to compare")
+    baseline.add_argument("--noise", action="store_true", help="test in noise as well: ten times as long")
+    baseline.add_argument("--out", type=Path, help="folder to write results and predictions to")
+    baseline.add_argument(
+        "--features", type=Path, default=cache.parent / "functionals", help="their cache (default: %(default)s)"
+    )
+    baseline.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else")
+    baseline.set_defaults(command=_baseline)
+
+    add_report_command(commands)
 
     bundle = commands.add_parser("bundle", help="make the archive that nodes run of a trained fold")
     bundle.add_argument("--run", type=Path, required=True, help="run folder that `train` wrote")
@@ -173,6 +200,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     bundle.set_defaults(command=_bundle)
     return parser
+
+
+def _add_train_command(commands: Any, cache: Path) -> None:  # noqa: ANN401 -- argparse's type is private
+    train = commands.add_parser("train", help="train, quantize and test an experiment, fold by fold")
+    train.add_argument("--config", type=Path, required=True, help="experiment, such as training/configs/factory.toml")
+    train.add_argument("--data", type=Path, default=cache, help="cache that `prepare` wrote (default: %(default)s)")
+    train.add_argument("--out", type=Path, help="run folder (default: runs/<experiment>)")
+    train.add_argument("--fold", type=int, help="run this fold alone")
+    train.add_argument("--seeds", type=int, help="how many of the experiment's seeds to run (default: all)")
+    how = train.add_mutually_exclusive_group()
+    how.add_argument("--by-clip", action="store_true", help="split by clip, as the paper did: optimistic, to compare")
+    how.add_argument("--all-speakers", action="store_true", help="train on everybody, test nobody: the model to ship")
+    train.add_argument("--only-listed", type=Path, help="by clip: CSV file that names the clips to use")
+    train.add_argument("--noise", action="store_true", help="test in noise as well: takes ten times as long")
+    train.add_argument("--country", help="ISO 3166 alpha-3: whose mix CO2 is counted by (default: the world)")
+    train.add_argument("--again", action="store_true", help="repeat what an earlier run has finished")
+    train.add_argument(
+        "--threads",
+        type=int,
+        default=2,
+        help="threads of TensorFlow (default: %(default)s)",
+    )
+    train.set_defaults(command=_train)
 
 
 if __name__ == "__main__":

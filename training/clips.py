@@ -3,12 +3,13 @@
 A folder of recordings and a prepared cache both become a `Collection`; what uses clips never asks which.
 
     cache/
-        index.json        every clip, and what was corrupt
+        index.json        every clip, and what could not be used
         <corpus>.npz      int16 samples of all its clips, end to end
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,9 @@ import soxr
 
 from broker.contract.decision import Label
 from broker.contract.errors import AudioError, DataError
-from training.corpora import CLASS_OF, CORPORA, CorpusKey, Emotion, Name, Sex, parse_name
+from training.corpora import CLASS_OF, CorpusKey, Emotion, Sex
+from training.names import Name
+from training.recordings import Corrupt, Found, find_recordings, usable
 
 __all__ = [
     "FORMAT",
@@ -48,8 +51,11 @@ INDEX_NAME: Final = "index.json"
 FORMAT: Final = 1
 """Changes when the cache's layout or the decoding changes, so that an old cache is made again."""
 
-_SUFFIXES: Final = frozenset({".wav", ".flac", ".aif", ".aiff"})
 _SHORTEST_S: Final = 0.1
+_LOWEST_RATE_HZ: Final = 4_000
+_HIGHEST_RATE_HZ: Final = 768_000
+_LFS_POINTER: Final = b"version https://git-lfs"
+"""What stands in place of a recording where git-lfs has not fetched it."""
 _FULL_SCALE: Final = 32_768.0
 
 Samples = npt.NDArray[np.float32]
@@ -61,11 +67,13 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
 
     corpus: CorpusKey
     speaker: str
-    sex: Sex
+    sex: Sex | None
+    """None: unknown."""
     emotion: Emotion
     label: Label
     stem: str
     duration_s: float
+    """Not rounded: times `RATE_HZ` it is the number of samples."""
     source_sha256: str
     """Of the file, so that a second `prepare` can skip it."""
     sha256: str
@@ -79,28 +87,15 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.corpus}/{self.stem}"
 
 
-class Corrupt(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that bears a corpus's name and cannot be used."""
-
-    path: str
-    reason: str
-
-
 class Index(msgspec.Struct, frozen=True, kw_only=True):
     """Table of contents of a prepared cache."""
 
     format: int
     clips: tuple[Clip, ...]
     corrupt: tuple[Corrupt, ...]
-
-
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """The recordings under a folder, by name."""
-
-    recordings: dict[Path, Name]
-    """In order of corpus and stem; each official recording once."""
-    repeated: int
-    """Files left out because the same recording was found before (archives that hold everything twice)."""
+    """Recordings that cannot be read."""
+    unused: tuple[Corrupt, ...] = ()
+    """Rows of tables that cannot be used."""
 
 
 class Collection(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -109,32 +104,6 @@ class Collection(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     clips: tuple[Clip, ...]
     read: Callable[[Clip], Samples]
     """Returns a clip's samples, shape (n,), float32, full scale at 1, at 16 kHz."""
-
-
-def find_recordings(folder: Path) -> Found:
-    """Return every recording of a known corpus under `folder`.
-
-    Raises:
-        DataError: there is no such folder, or it holds none.
-    """
-    if not folder.is_dir():
-        msg = f"{folder}: no such folder; give the one that holds the corpora"
-        raise DataError(msg)
-    named: dict[tuple[str, str], tuple[Path, Name]] = {}
-    repeated = 0
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES):
-        name = parse_name(path)
-        if name is None:
-            continue
-        if (name.corpus, name.stem) in named:
-            repeated += 1
-            continue
-        named[name.corpus, name.stem] = (path, name)
-    if not named:
-        titles = ", ".join(corpus.title for corpus in CORPORA)
-        msg = f"{folder}: no recording of {titles} found by its official file name; unpack a corpus there"
-        raise DataError(msg)
-    return Found(recordings=dict(named[key] for key in sorted(named)), repeated=repeated)
 
 
 def read_clip(path: Path) -> Pcm:
@@ -146,7 +115,10 @@ def read_clip(path: Path) -> Pcm:
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(str(error).replace(f"{str(path)!r}", "file").strip()) from error
+        raise AudioError(_why_unreadable(path, error)) from error
+    if not _LOWEST_RATE_HZ <= rate <= _HIGHEST_RATE_HZ:
+        msg = f"sampled at {rate} Hz, allowed are {_LOWEST_RATE_HZ} to {_HIGHEST_RATE_HZ}"
+        raise AudioError(msg)
     mono = samples.mean(axis=1)
     if len(mono) < _SHORTEST_S * rate:
         msg = f"{len(mono) / rate:.2f} s long, at least {_SHORTEST_S:g} s are needed"
@@ -160,6 +132,16 @@ def read_clip(path: Path) -> Pcm:
     if rate != RATE_HZ:
         mono = soxr.resample(mono, rate, RATE_HZ)
     return np.asarray(np.clip(np.round(mono * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1), dtype=np.int16)
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                return "holds a git-lfs pointer, no audio; run `git lfs pull` in its folder"
+    except OSError as unreadable:
+        return f"cannot be read ({unreadable.strerror})"
+    return str(error).replace(f"{str(path)!r}", "file").strip()
 
 
 def to_float(pcm: Pcm) -> Samples:
@@ -181,7 +163,7 @@ def make_clip(name: Name, emotion: Emotion, source_sha256: str, pcm: Pcm, start:
         emotion=emotion,
         label=CLASS_OF[emotion],
         stem=name.stem,
-        duration_s=round(len(pcm) / RATE_HZ, 4),
+        duration_s=len(pcm) / RATE_HZ,
         source_sha256=source_sha256,
         sha256=digest(pcm.tobytes()),
         start=start,
@@ -231,16 +213,9 @@ def read_samples(folder: Path, corpus: str) -> Pcm:
     """
     path = folder / f"{corpus}.npz"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # by name it leaves a bad one open
             samples: Pcm = arrays["samples"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         msg = f"{path}: prepared samples cannot be read ({error}); delete {folder} and run prepare again"
         raise DataError(msg) from error
     return samples
-
-
-def usable(found: Found) -> Iterator[tuple[Path, Name, Emotion]]:
-    """Yield the recordings that show one of the seven emotions."""
-    for path, name in found.recordings.items():
-        if name.emotion is not None:
-            yield path, name, name.emotion

@@ -6,14 +6,18 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from broker.contract.decision import Label
 from broker.contract.errors import SettingsError
 from broker.contract.features import FeatureSpec, frame_count
 from broker.contract.windows import WindowSpec
 from broker.settings import read_settings
 from training.clips import RATE_HZ
+from training.corpora import CLASS_OF, Emotion
+from training.view_settings import Views
 
 __all__ = [
     "ConvLstm",
+    "Convolution",
     "DecisionRules",
     "Experiment",
     "PaperLstm",
@@ -21,6 +25,7 @@ __all__ = [
     "Recipe",
     "SplitChoice",
     "Views",
+    "all_speakers",
     "by_clip",
     "load_experiment",
 ]
@@ -33,39 +38,22 @@ NonNegative = Annotated[float, Meta(ge=0)]
 class SplitChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How clips are divided."""
 
-    by: Literal["speaker", "clip"] = "speaker"
-    """`clip` (or `train --by-clip`) repeats the paper's mistake, to measure it; every report then says so."""
-    validating: dict[Literal["ravdess", "tess", "savee"], Positive] = msgspec.field(
+    by: Literal["speaker", "fixed", "all", "clip"] = "speaker"
+    """`speaker`: the folds of the protocol; `fixed`: the speakers named below; `all`: nobody is tested, to make the
+    model that is shipped; `clip` (or `train --by-clip`) repeats the paper's mistake, to measure it, and every report
+    then says so."""
+    validating: dict[str, Annotated[int, Meta(ge=0)]] = msgspec.field(
         default_factory=lambda: {"ravdess": 3, "savee": 1}
     )
     """Validation speakers per corpus; a corpus always keeps one in training."""
-
-
-class Views(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="product"):
-    """Copies of each training clip (made once) and what is varied each time one is drawn."""
-
-    copies: Positive = 6
-    """Views per clip; the first is clean, the others are altered as below, each by its own seed."""
-    speeds: Annotated[tuple[Annotated[float, Meta(ge=0.5, le=2)], ...], Meta(min_length=1)] = (0.9, 1.0, 1.1)
-    """Playing speeds to choose from; pitch moves along."""
-    gain_db: NonNegative = 10.0
-    """Level moves by up to this much either way."""
-    noisy: Share = 0.5
-    """Share of the altered views that get noise (white, pink or brown)."""
-    snr_db: tuple[float, float] = (5.0, 25.0)
-    """Lowest and highest ratio of active speech to noise."""
-    tilt_db: NonNegative = 6.0
-    """Spectrum tilts by up to this much either way across the band, as another microphone would."""
-    channel: NonNegative = 0.2
-    """Standard deviation of a constant added to each normalised coefficient of a window: a channel's colour."""
-    time_masks: Annotated[int, Meta(ge=0)] = 2
-    """Stretches of frames set to the mean (SpecAugment)."""
-    time_mask_share: Share = 0.15
-    """Longest stretch, as a share of the window."""
-    coefficient_masks: Annotated[int, Meta(ge=0)] = 1
-    """Runs of coefficients set to the mean."""
-    coefficient_mask_share: Share = 0.2
-    """Longest run, as a share of the coefficients."""
+    clip_folds: Annotated[int, Meta(ge=2, le=10)] = 5
+    """By clip: how many test sides there are."""
+    validation_speakers: tuple[str, ...] = ()
+    """Fixed: who chooses, as `<corpus>_<speaker>`."""
+    test_speakers: tuple[str, ...] = ()
+    """Fixed: who is tested."""
+    only_listed: str | None = None
+    """CSV file that names the clips to use (`listed.only_listed`), relative to the configuration; None: all."""
 
 
 class PaperViews(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="paper"):
@@ -86,16 +74,30 @@ class PaperViews(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Share of happy and surprised clips left out."""
 
 
+class Convolution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One Conv1D over time with ReLU, without padding."""
+
+    filters: Positive
+    kernel: Positive = 5
+    """Frames that one output hears."""
+    stride: Positive = 2
+
+
 class ConvLstm(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conv-lstm"
 ):
-    """Conv1D with stride 2, one LSTM, pooling over time."""
+    """Convolutions that thin the frames out, one LSTM, pooling over time."""
 
-    filters: Positive = 32
-    kernel: Positive = 5
+    convolutions: Annotated[tuple[Convolution, ...], Meta(min_length=1)] = (Convolution(filters=32),)
     units: Positive = 64
     pooling: Literal["last", "mean", "mean-std"] = "mean"
     dropout: Share = 0.3
+
+    def steps(self, frames: int) -> int:
+        """Return how many steps the LSTM takes over that many frames; 0 or less: there are too few."""
+        for layer in self.convolutions:
+            frames = (frames - layer.kernel) // layer.stride + 1
+        return frames
 
 
 class PaperLstm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="paper"):
@@ -106,6 +108,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How the weights are fitted."""
 
     seed: Annotated[int, Meta(ge=0)] = 1
+    """Of the altered copies and of splits by clip: the same in all runs of an experiment."""
+    seeds: Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(min_length=1)] = (1,)
+    """Of the weights and of what is drawn: each fold is trained once with each, and figures come with their spread."""
     outputs: Literal["classes", "emotions"] = "classes"
     """`emotions`: a softmax over seven, summed to the three classes inside the graph."""
     epochs: Positive
@@ -121,10 +126,15 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     clip_norm: Annotated[float, Meta(gt=0)] | None = None
     """Gradients are scaled down to this norm; None: never."""
     label_smoothing: Share = 0.0
+    mixup: NonNegative = 0.0
+    """Windows are mixed in pairs by a share drawn from Beta(mixup, mixup); 0: never."""
     ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """Memory per step of the running mean of the weights that is evaluated and kept; 0: the last weights."""
     speaker_power: Share = 0.5
     """Balanced draws weigh a speaker's clips by 1 / (its clips ** this): 0 all clips alike, 1 all speakers alike."""
+    refit: bool = False
+    """Whether the weights that are kept are fitted anew with the validation speakers among the others, after they have
+    chosen the epochs, the temperature, the bias and the decision."""
 
 
 class DecisionRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,6 +148,8 @@ class DecisionRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Silence begins this far below the quietest hundredth of the clips."""
     correct_prior: bool = True
     """Whether a bias per class is fitted, so that no class is decided at the others' expense."""
+    calibrate: bool = True
+    """Whether a temperature is fitted, so that a confidence is the share that is right."""
 
 
 class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,6 +161,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     views: Views | PaperViews
     network: ConvLstm | PaperLstm
     recipe: Recipe
+    merge: dict[Emotion, Label] = msgspec.field(default_factory=lambda: dict(CLASS_OF))
+    """Which class each emotion counts as; clips of an emotion that is left out are not used."""
     split: SplitChoice = SplitChoice()
     decision: DecisionRules = DecisionRules()
 
@@ -162,10 +176,12 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             msg = f"features.sample_rate_hz = {self.features.sample_rate_hz}: allowed is {RATE_HZ}, as clips have"
             raise SettingsError(msg)
         frames = frame_count(self.window.length_samples, self.features)
-        needed = self.network.kernel if isinstance(self.network, ConvLstm) else 1
-        if frames < needed:
+        if frames < 1 or (isinstance(self.network, ConvLstm) and self.network.steps(frames) < 1):
             length = self.window.length_samples
-            msg = f"window.length_samples = {length}: holds {frames} frames, at least {needed} are needed"
+            msg = f"window.length_samples = {length}: holds {frames} frames, too few for the network"
+            raise SettingsError(msg)
+        if len(set(self.recipe.seeds)) != len(self.recipe.seeds):
+            msg = f"recipe.seeds = {list(self.recipe.seeds)}: the same seed twice"
             raise SettingsError(msg)
         if isinstance(self.views, PaperViews):
             crop = round((self.views.end_s - self.views.start_s) * RATE_HZ)
@@ -174,10 +190,21 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise SettingsError(msg)
 
 
-def by_clip(experiment: Experiment) -> Experiment:
-    """Return the experiment split by clip, under another name."""
-    split = msgspec.structs.replace(experiment.split, by="clip")
+def by_clip(experiment: Experiment, only_listed: Path | None = None) -> Experiment:
+    """Return the experiment split by clip, under another name.
+
+    Args:
+        experiment: any.
+        only_listed: CSV file that names the clips to use; None: all.
+    """
+    listed = str(only_listed) if only_listed else experiment.split.only_listed
+    split = msgspec.structs.replace(experiment.split, by="clip", only_listed=listed)
     return msgspec.structs.replace(experiment, name=f"{experiment.name}-by-clip", split=split)
+
+
+def all_speakers(experiment: Experiment) -> Experiment:
+    """Return the experiment with every speaker trained and nobody tested."""
+    return msgspec.structs.replace(experiment, split=msgspec.structs.replace(experiment.split, by="all"))
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -186,4 +213,4 @@ def load_experiment(path: Path) -> Experiment:
     Raises:
         SettingsError: the file is missing, is no TOML, or holds a key or a value that is not allowed.
     """
-    return read_settings(path, Experiment, "give a file such as training/configs/small.toml")
+    return read_settings(path, Experiment, "give a file such as training/configs/factory.toml")

@@ -1,22 +1,40 @@
-"""Names of the official recordings: from a path to corpus, speaker and emotion.
+"""The corpora: which there are, how large they are when complete, and what their emotions mean.
 
-A corpus is recognised by its file names, never by the folders above them (SAVEE's per-speaker folders
-excepted), so every way of unpacking the official archives is read: Kaggle's nested copies, TESS's folder
-name variants, SAVEE flat under ALL/ or in one folder per speaker.
+Official sets are listed in `CORPORA`. A user's own recordings make further corpora, named by the user
+(`training.recordings`); whatever orders, titles or selects corpora asks `corpora_in`, `title_of` and `trains`.
 """
 
 import enum
-import re
-from pathlib import Path
-from typing import Final, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Protocol
 
 import msgspec
+from msgspec import Meta
 
-from broker.contract.decision import Label
+from broker.contract.decision import CLASSES, Label
+from broker.contract.errors import SettingsError
 
-__all__ = ["CLASS_OF", "CORPORA", "Corpus", "Emotion", "Name", "parse_name"]
+if TYPE_CHECKING:
+    from training.clips import Clip  # which stands on this module
 
-CorpusKey = Literal["ravdess", "tess", "savee", "emodb"]
+__all__ = [
+    "CLASS_OF",
+    "CORPORA",
+    "EMOTION_WORDS",
+    "Corpus",
+    "CorpusKey",
+    "Emotion",
+    "Merge",
+    "Sex",
+    "corpora_in",
+    "official",
+    "relabel",
+    "title_of",
+    "trains",
+]
+
+CorpusKey = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+"""Short name of a corpus; without underscore, so that it ends where the speaker begins in `<corpus>_<speaker>`."""
 Sex = Literal["female", "male"]
 
 
@@ -32,7 +50,10 @@ class Emotion(enum.StrEnum):
     SAD = "sad"
 
 
-CLASS_OF: Final = {
+Merge = dict[Emotion, Label]
+"""Which class an emotion counts as; an emotion that is not named is left out."""
+
+CLASS_OF: Final[Merge] = {
     Emotion.NEUTRAL: Label.NEUTRAL,
     Emotion.HAPPY: Label.PLEASANT,
     Emotion.SURPRISED: Label.PLEASANT,
@@ -41,20 +62,21 @@ CLASS_OF: Final = {
     Emotion.DISGUST: Label.UNPLEASANT,
     Emotion.SAD: Label.UNPLEASANT,
 }
-"""Which of the three classes an emotion belongs to."""
+"""The default merge: all seven emotions, three classes."""
 
-
-class Name(msgspec.Struct, frozen=True, kw_only=True):
-    """What a recording's name says about it."""
-
-    corpus: CorpusKey
-    speaker: str
-    """`<corpus>_<speaker>`, unique among all corpora."""
-    sex: Sex
-    emotion: Emotion | None
-    """None: the recording belongs to the official set but to none of the seven emotions (boredom)."""
-    stem: str
-    """Official name without suffix; SAVEE's carry the speaker, as in its flat layout."""
+EMOTION_WORDS: Final = {
+    **{str(emotion): emotion for emotion in Emotion},
+    "calm": Emotion.NEUTRAL,
+    "happiness": Emotion.HAPPY,
+    "joy": Emotion.HAPPY,
+    "surprise": Emotion.SURPRISED,
+    "anger": Emotion.ANGRY,
+    "fear": Emotion.FEARFUL,
+    "afraid": Emotion.FEARFUL,
+    "disgusted": Emotion.DISGUST,
+    "sadness": Emotion.SAD,
+}
+"""Words by which a user may name an emotion, in lower case."""
 
 
 class Corpus(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +91,9 @@ class Corpus(msgspec.Struct, frozen=True, kw_only=True):
     """Recordings per speaker in the complete set."""
     source: str
 
+
+_CREMAD_FEWER: Final = {1002: 81, 1008: 76, 1009: 76, 1019: 76, 1076: 81}
+"""Actors with fewer recordings than the others' 82. Source: the corpus's own list, SentenceFilenames.csv."""
 
 CORPORA: Final = (
     Corpus(
@@ -93,6 +118,13 @@ CORPORA: Final = (
         source="Haq and Jackson 2009, University of Surrey, research only",
     ),
     Corpus(
+        key="cremad",
+        title="CREMA-D",
+        trains=True,
+        official={f"cremad_{actor}": _CREMAD_FEWER.get(actor, 82) for actor in range(1001, 1092)},
+        source="Cao et al. 2014, doi 10.1109/TAFFC.2014.2336244, ODbL 1.0",
+    ),
+    Corpus(
         key="emodb",
         title="EMO-DB",
         trains=False,
@@ -106,109 +138,50 @@ CORPORA: Final = (
     ),
 )  # fmt: skip
 
-_RAVDESS: Final = re.compile(r"0[123]-01-(0[1-8])-0[12]-0[12]-0[12]-(0[1-9]|1\d|2[0-4])")  # channel 01: speech
-_RAVDESS_EMOTIONS: Final = {
-    "01": Emotion.NEUTRAL,
-    "02": Emotion.NEUTRAL,
-    "03": Emotion.HAPPY,
-    "04": Emotion.SAD,
-    "05": Emotion.ANGRY,
-    "06": Emotion.FEARFUL,
-    "07": Emotion.DISGUST,
-    "08": Emotion.SURPRISED,
-}
-_TESS: Final = re.compile(r"(OAF|YAF|OA)_([a-z]+)_(angry|disgust|fear|happy|neutral|ps|sad)", re.IGNORECASE)
-_TESS_EMOTIONS: Final = {
-    "angry": Emotion.ANGRY,
-    "disgust": Emotion.DISGUST,
-    "fear": Emotion.FEARFUL,
-    "happy": Emotion.HAPPY,
-    "neutral": Emotion.NEUTRAL,
-    "ps": Emotion.SURPRISED,
-    "sad": Emotion.SAD,
-}
-_SAVEE_SPEAKERS: Final = frozenset({"DC", "JE", "JK", "KL"})
-_SAVEE: Final = re.compile(r"(?:(DC|JE|JK|KL)_)?(sa|su|a|d|f|h|n)(\d\d)", re.IGNORECASE)
-_SAVEE_EMOTIONS: Final = {
-    "a": Emotion.ANGRY,
-    "d": Emotion.DISGUST,
-    "f": Emotion.FEARFUL,
-    "h": Emotion.HAPPY,
-    "n": Emotion.NEUTRAL,
-    "sa": Emotion.SAD,
-    "su": Emotion.SURPRISED,
-}
-_EMODB: Final = re.compile(r"(03|08|09|1[0-6])[ab]\d\d([FWEATNL])[a-z]")
-_EMODB_MEN: Final = frozenset({"03", "10", "11", "12", "15"})
-_EMODB_EMOTIONS: Final = {
-    "F": Emotion.HAPPY,
-    "W": Emotion.ANGRY,
-    "E": Emotion.DISGUST,
-    "A": Emotion.FEARFUL,
-    "T": Emotion.SAD,
-    "N": Emotion.NEUTRAL,
-    "L": None,  # boredom
-}
+_BY_KEY: Final = {corpus.key: corpus for corpus in CORPORA}
 
 
-def parse_name(path: Path) -> Name | None:
-    """Return what the recording's name says, or None if it belongs to no known corpus."""
-    for parse in (_ravdess, _tess, _savee, _emodb):
-        if name := parse(path):
-            return name
-    return None
+class OfCorpus(Protocol):
+    """Whatever belongs to a corpus: a clip, or the name of a recording."""
+
+    @property
+    def corpus(self) -> str:
+        """Short name."""
 
 
-def _ravdess(path: Path) -> Name | None:
-    if not (match := _RAVDESS.fullmatch(path.stem)):
-        return None
-    emotion, actor = match.groups()
-    return Name(
-        corpus="ravdess",
-        speaker=f"ravdess_{actor}",
-        sex="male" if int(actor) % 2 else "female",
-        emotion=_RAVDESS_EMOTIONS[emotion],
-        stem=path.stem,
-    )
+def official(corpus: str) -> Corpus | None:
+    """Return the official set of that name; None: it is a user's own."""
+    return _BY_KEY.get(corpus)
 
 
-def _tess(path: Path) -> Name | None:
-    if not (match := _TESS.fullmatch(path.stem)):
-        return None
-    speaker, _, emotion = match.groups()
-    return Name(
-        corpus="tess",
-        speaker="tess_YAF" if speaker.upper() == "YAF" else "tess_OAF",  # OA_bite_neutral is official
-        sex="female",
-        emotion=_TESS_EMOTIONS[emotion.lower()],
-        stem=path.stem,
-    )
+def title_of(corpus: str) -> str:
+    """Return the corpus's name as reports print it; a user's own is called as the user calls it."""
+    return _BY_KEY[corpus].title if corpus in _BY_KEY else corpus
 
 
-def _savee(path: Path) -> Name | None:
-    if not (match := _SAVEE.fullmatch(path.stem)):
-        return None
-    speaker = (match.group(1) or path.parent.name).upper()
-    if speaker not in _SAVEE_SPEAKERS:
-        return None
-    emotion = match.group(2).lower()
-    return Name(
-        corpus="savee",
-        speaker=f"savee_{speaker}",
-        sex="male",
-        emotion=_SAVEE_EMOTIONS[emotion],
-        stem=f"{speaker}_{emotion}{match.group(3)}",
-    )
+def trains(corpus: str) -> bool:
+    """Return whether the corpus may fit weights; a user's own may."""
+    return corpus not in _BY_KEY or _BY_KEY[corpus].trains
 
 
-def _emodb(path: Path) -> Name | None:
-    if not (match := _EMODB.fullmatch(path.stem)):
-        return None
-    speaker, emotion = match.groups()
-    return Name(
-        corpus="emodb",
-        speaker=f"emodb_{speaker}",
-        sex="male" if speaker in _EMODB_MEN else "female",
-        emotion=_EMODB_EMOTIONS[emotion],
-        stem=path.stem,
-    )
+def corpora_in(items: Iterable[OfCorpus]) -> tuple[str, ...]:
+    """Return the corpora of the items, each once: the official ones in the order of `CORPORA`, others by name."""
+    here = {item.corpus for item in items}
+    return (*(key for key in _BY_KEY if key in here), *sorted(here - _BY_KEY.keys()))
+
+
+def relabel(clips: "Iterable[Clip]", merge: Merge) -> "tuple[Clip, ...]":
+    """Return the clips with the labels of a merge, without those whose emotion it does not name.
+
+    Raises:
+        SettingsError: a class gets no emotion, or an emotion gets what is no class.
+    """
+    for emotion, label in merge.items():
+        if label not in CLASSES:
+            msg = f"merge: {emotion} = {label}: allowed are {', '.join(CLASSES)}"
+            raise SettingsError(msg)
+    for label in CLASSES:
+        if label not in merge.values():
+            msg = f"merge: no emotion counts as {label}; name one at least of {', '.join(Emotion)}"
+            raise SettingsError(msg)
+    return tuple(msgspec.structs.replace(clip, label=merge[clip.emotion]) for clip in clips if clip.emotion in merge)

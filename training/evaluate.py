@@ -1,7 +1,7 @@
-"""`evaluate`: what a node with this bundle says about clips, float and quantized, known speakers apart from new."""
+"""`evaluate`: a bundle's figures, float and quantized, in quiet and in noise, known speakers apart from new ones."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -9,18 +9,18 @@ import numpy.typing as npt
 
 from broker.contract.bundle import Bundle
 from broker.contract.decision import CLASSES, DecisionSpec, Label
-from broker.contract.errors import DataError
+from training.calibration import aurc, expected_calibration_error
 from training.clips import Clip, Collection
-from training.corpora import CORPORA
+from training.corpora import corpora_in
+from training.exam import Condition, Exam, Rule, Sitting, Standing, sit
 from training.metrics import Scores, corpus_macro_uar, score
+from training.noise import COLOURS, LEVELS_DB, Colour
+from training.predictions import Breakdown, break_down, predict
 from training.progress import track
-from training.replay import RULE, Heard, Verdict, judge, listen
-from training.runtime import Runner
-from training.splits import BY_CLIP
+from training.replay import CLIP_RULE, RULE, Heard, Verdict, judge
 
-__all__ = ["Evaluation", "Figures", "Group", "evaluate", "figures", "judge_clips"]
+__all__ = ["Evaluation", "Figures", "Group", "Judged", "NoiseLevel", "evaluate", "figures", "grade", "judge_clips"]
 
-Standing = Literal["held out", "cross-corpus", "validation", "training"]
 Infer = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 _NOTES: Final[dict[Standing, str]] = {
@@ -39,9 +39,31 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     macro_uar: float
     """Unweighted mean of the corpora's UAR."""
     uncertain_share: float
-    """Share of the windows with speech after which the node says `uncertain`."""
+    """Share of the windows after which the node says `uncertain`."""
     decided: dict[Label, int]
-    """Windows with speech per label that the node says."""
+    """Windows per label that the node says."""
+    ece: float | None = None
+    """Expected calibration error of the clips' mean probabilities; None in cards older than this field."""
+    aurc: float | None = None
+    """Area under the clips' risk-coverage curve; None likewise."""
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """Both models by both rules on one set of clips."""
+
+    models: dict[str, Figures]
+    """By the rule `stream`: `quantized` (what the node runs) and, if the bundle holds it, `float`."""
+    clip: dict[str, Figures]
+    """The same by the rule `clip`."""
+
+
+class NoiseLevel(msgspec.Struct, frozen=True, kw_only=True):
+    """The same clips in noise of one level, each in every colour."""
+
+    below_speech_db: int
+    pooled: Judged
+    """All colours taken as one, so that a clip counts once per colour."""
+    colours: dict[Colour, Judged]
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,18 +74,26 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     speakers: tuple[str, ...]
     windows: int
     silent_share: float
-    """Share of the windows below the gate."""
+    """Share of the windows below the node's level gate; they are judged nevertheless."""
+    silenced: int = 0
+    """Clips that the gate would silence altogether."""
     models: dict[str, Figures]
-    """`quantized` (what the node runs) and, if the bundle holds it, `float`."""
+    """By the rule `stream`: `quantized` (what the node runs) and, if the bundle holds it, `float`."""
+    clip: dict[str, Figures] = {}
+    """The same by the rule `clip`; empty in cards older than this field."""
     same_windows: float | None
     """Share of the windows with the same decision by both models; None without a float model."""
     same_clips: float | None
     """Share of the clips with the same label by both models."""
+    breakdown: Breakdown | None = None
+    """Quantized, by the rule `stream`; None in cards older than this field."""
+    noise: tuple[NoiseLevel, ...] = ()
+    """From faint to loud; empty if none was added."""
 
     @property
     def is_seen(self) -> bool:
         """Whether the speakers took part in training, which makes the figures optimistic."""
-        return _is_seen(self.standing)
+        return self.standing in {"validation", "training"}
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,12 +103,23 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     experiment: str
     split: str
     rule: str
+    """How `stream` makes a clip's label of the node's windows."""
+    clip_rule: str
+    """How `clip` does."""
+    window_s: float
+    hop_s: float
+    silent_below_dbfs: float
+    """The node's level gate."""
+    noise: str | None
+    """What was added to the clips, in words; None: nothing."""
     groups: tuple[Group, ...]
     corrupt: int
     """Recordings that could not be read."""
 
 
-def evaluate(bundle: Bundle, collection: Collection, *, seen: bool, corrupt: int = 0) -> Evaluation:
+def evaluate(
+    bundle: Bundle, collection: Collection, *, seen: bool, corrupt: int = 0, noise: bool = False
+) -> Evaluation:
     """Return how a bundle fares on the clips.
 
     Args:
@@ -86,32 +127,35 @@ def evaluate(bundle: Bundle, collection: Collection, *, seen: bool, corrupt: int
         collection: the clips.
         seen: whether to evaluate on speakers of training and validation too.
         corrupt: recordings left out of the collection, to be reported.
+        noise: whether to hear every clip in noise as well, which takes ten times as long.
 
     Raises:
         DataError: no clip is left to evaluate on.
-        BundleError: LiteRT cannot run a model of the bundle.
+        BundleError: LiteRT cannot run a model of the bundle, or it hears another sample rate.
     """
-    manifest = bundle.manifest
-    runners = {"quantized": Runner(bundle.model, f"{manifest.identity} model.tflite")}
-    if bundle.reference is not None:
-        runners["float"] = Runner(bundle.reference, f"{manifest.identity} reference.tflite")
-    by_standing: dict[Standing, list[Clip]] = {standing: [] for standing in _NOTES}
-    for clip in collection.clips:
-        by_standing[_standing(clip, bundle)].append(clip)
-    wanted = [standing for standing in _NOTES if by_standing[standing] and (seen or not _is_seen(standing))]
-    if not wanted:
-        msg = "no clip of a speaker that took no part in training; add --speakers all, or data of other speakers"
-        raise DataError(msg)
+    return grade(sit(bundle, collection, seen=seen, noise=noise), corrupt)
 
-    def hear(clip: Clip) -> Heard:
-        return listen(collection.read(clip), manifest.features, manifest.normalisation, manifest.window)
 
+def grade(exam: Exam, corrupt: int = 0) -> Evaluation:
+    """Return the figures of an exam.
+
+    Args:
+        exam: the answers.
+        corrupt: recordings that could not be read, to be reported.
+    """
+    manifest = exam.manifest
+    rate = manifest.features.sample_rate_hz
     return Evaluation(
         bundle=manifest.identity,
         experiment=manifest.training.experiment,
         split=manifest.training.split,
         rule=RULE,
-        groups=tuple(_group(standing, by_standing[standing], hear, runners, manifest.decision) for standing in wanted),
+        clip_rule=CLIP_RULE,
+        window_s=manifest.window.length_samples / rate,
+        hop_s=manifest.window.hop_samples / rate,
+        silent_below_dbfs=manifest.decision.silent_below_dbfs,
+        noise=exam.noise,
+        groups=tuple(_group(sitting, with_noise=exam.noise is not None) for sitting in exam.sittings),
         corrupt=corrupt,
     )
 
@@ -133,47 +177,69 @@ def figures(clips: Sequence[Clip], verdicts: Sequence[Verdict]) -> Figures:
     truth = np.array([CLASSES.index(clip.label) for clip in clips])
     decided = np.array([verdict.decided for verdict in verdicts])
     corpora = np.array([clip.corpus for clip in clips])
+    probabilities = np.stack([verdict.mean for verdict in verdicts])
     per_corpus: dict[str, Scores] = {
-        corpus.key: score(truth[corpora == corpus.key], decided[corpora == corpus.key])
-        for corpus in CORPORA
-        if corpus.key in corpora
+        corpus: score(truth[corpora == corpus], decided[corpora == corpus]) for corpus in corpora_in(clips)
     }
-    said = [decision.label for verdict in verdicts for decision in verdict.decisions]
+    said = _labels(verdicts)
     return Figures(
         pooled=score(truth, decided),
         corpora=per_corpus,
         macro_uar=corpus_macro_uar(per_corpus),
-        uncertain_share=said.count(Label.UNCERTAIN) / max(1, len(said)),
+        uncertain_share=said.count(Label.UNCERTAIN) / len(said),
         decided={label: said.count(label) for label in Label},
+        ece=expected_calibration_error(truth, probabilities),
+        aurc=aurc(truth, probabilities),
     )
 
 
-def _group(
-    standing: Standing,
-    clips: Sequence[Clip],
-    hear: Callable[[Clip], Heard],
-    models: Mapping[str, Infer],
-    spec: DecisionSpec,
-) -> Group:
-    verdicts = judge_clips(clips, hear, models, spec, f"{standing} clips")
-    windows = sum(verdict.windows for verdict in verdicts["quantized"])
-    spoken = sum(len(verdict.decisions) for verdict in verdicts["quantized"])
+def _group(sitting: Sitting, *, with_noise: bool) -> Group:
+    quiet = _judged(sitting, [None])
+    clips, quantized = sitting.clips, sitting.verdicts[None, "stream", "quantized"]
+    reference = sitting.verdicts.get((None, "stream", "float"))
+    windows = sum(verdict.windows for verdict in quantized)
+    same_windows = same_clips = None
+    if reference is not None:
+        same_windows = _share_alike(_labels(quantized), _labels(reference))
+        same_clips = _share_alike([item.decided for item in quantized], [item.decided for item in reference])
     return Group(
-        standing=standing,
-        note=_NOTES[standing],
+        standing=sitting.standing,
+        note=_NOTES[sitting.standing],
         speakers=tuple(sorted({clip.speaker for clip in clips})),
         windows=windows,
-        silent_share=1 - spoken / windows,
-        models={name: figures(clips, items) for name, items in sorted(verdicts.items())},
-        same_windows=_share_alike(_labels(verdicts["quantized"]), _labels(verdicts["float"]))
-        if "float" in verdicts
-        else None,
-        same_clips=_share_alike(
-            [item.decided for item in verdicts["quantized"]], [item.decided for item in verdicts["float"]]
-        )
-        if "float" in verdicts
-        else None,
+        silent_share=sum(verdict.silent for verdict in quantized) / windows,
+        silenced=sum(verdict.silent == verdict.windows for verdict in quantized),
+        models=quiet.models,
+        clip=quiet.clip,
+        same_windows=same_windows,
+        same_clips=same_clips,
+        breakdown=break_down([predict(clip, verdict) for clip, verdict in zip(clips, quantized, strict=True)]),
+        noise=tuple(_noise_level(sitting, level) for level in LEVELS_DB) if with_noise else (),
     )
+
+
+def _noise_level(sitting: Sitting, level: int) -> NoiseLevel:
+    conditions = {colour: Condition(colour=colour, below_speech_db=level) for colour in COLOURS}
+    return NoiseLevel(
+        below_speech_db=level,
+        pooled=_judged(sitting, list(conditions.values())),
+        colours={colour: _judged(sitting, [condition]) for colour, condition in conditions.items()},
+    )
+
+
+def _judged(sitting: Sitting, conditions: Sequence[Condition | None]) -> Judged:
+    models = sorted({model for _, _, model in sitting.verdicts})
+
+    def by(rule: Rule) -> dict[str, Figures]:
+        return {
+            model: figures(
+                sitting.clips * len(conditions),
+                [verdict for condition in conditions for verdict in sitting.verdicts[condition, rule, model]],
+            )
+            for model in models
+        }
+
+    return Judged(models=by("stream"), clip=by("clip"))
 
 
 def _labels(verdicts: Iterable[Verdict]) -> list[Label]:
@@ -181,21 +247,4 @@ def _labels(verdicts: Iterable[Verdict]) -> list[Label]:
 
 
 def _share_alike(first: Sequence[object], second: Sequence[object]) -> float:
-    return sum(a == b for a, b in zip(first, second, strict=True)) / max(1, len(first))
-
-
-def _standing(clip: Clip, bundle: Bundle) -> Standing:
-    training = bundle.manifest.training
-    if clip.speaker in training.trained_speakers or (training.split == BY_CLIP and _trains(clip)):
-        return "training"
-    if clip.speaker in training.validation_speakers:
-        return "validation"
-    return "held out" if _trains(clip) else "cross-corpus"
-
-
-def _trains(clip: Clip) -> bool:
-    return next(corpus.trains for corpus in CORPORA if corpus.key == clip.corpus)
-
-
-def _is_seen(standing: Standing) -> bool:
-    return standing in {"validation", "training"}
+    return sum(a == b for a, b in zip(first, second, strict=True)) / len(first)

@@ -3,29 +3,37 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from broker.contract.features import Normalisation, analyse, frame_count
-from training.clips import Clip, Collection, digest
-from training.config import Experiment, PaperViews, Views
+from broker.contract.features import FeatureSpec, Normalisation, assemble, frame_count, normalise
+from training.clips import Clip, Collection
+from training.config import Experiment, Views
 from training.progress import track
-from training.views import VIEWS_VERSION, paper_views, product_views
+from training.view_store import frames_of_views
 
 __all__ = ["Batch", "Examples", "draw_weights", "epoch_batches", "load_examples"]
 
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
-Batch = tuple[Features, Labels]
+Batch = tuple[Features, Features]
+
+_SAMPLE: Final = 3000
+_SAMPLE_AT_ONCE: Final = 250
+_SAMPLE_SEED: Final = 11
+_ROOM_DB: Final = 30.0
+_DIGITAL: Final = 0.5
+"""Share of silenced edges that are digital silence."""
 
 
 class Examples(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Features of all views of the training clips, end to end."""
+    """Frames of all views of the training clips, end to end."""
 
     frames: Features
-    """Shape (all frames, coefficients), not normalised."""
+    """Shape (all frames, raw columns), as `analyse` makes them."""
     starts: Labels
     """First frame of each view, shape (views,)."""
     counts: Labels
@@ -33,12 +41,36 @@ class Examples(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     owner: Labels
     """Index of the clip that each view is made of, shape (views,)."""
     clips: tuple[Clip, ...]
+    features: FeatureSpec
+    window_frames: int
+    """Frames of a window."""
+
+    @property
+    def window_shape(self) -> tuple[int, int]:
+        """(frames, columns) of a window as the model sees it."""
+        return (self.window_frames, self.features.columns)
+
+    def windows(self, views: Labels, random: np.random.Generator) -> Features:
+        """Return a window from a random place of each view, shape (views, frames, raw columns): a copy."""
+        offsets = random.integers(0, self.counts[views] - self.window_frames + 1)
+        index = (self.starts[views] + offsets)[:, None] + np.arange(self.window_frames)
+        chosen: Features = self.frames[index]
+        return chosen
 
     def normalisation(self) -> Normalisation:
-        """Return mean and deviation per coefficient over all views."""
-        deviation = np.maximum(self.frames.std(axis=0, dtype=np.float64), 1e-3)
+        """Return mean and deviation per column over a seeded sample of 3,000 windows of all views."""
+        random = np.random.default_rng(_SAMPLE_SEED)
+        sums, squares, count = np.zeros(self.features.columns), np.zeros(self.features.columns), 0
+        for _ in range(_SAMPLE // _SAMPLE_AT_ONCE):
+            views = random.integers(0, len(self.owner), _SAMPLE_AT_ONCE)
+            sample = assemble(self.windows(views, random), self.features).astype(np.float64)
+            sums += sample.sum(axis=(0, 1))
+            squares += (sample**2).sum(axis=(0, 1))
+            count += sample.shape[0] * sample.shape[1]
+        mean = sums / count
+        deviation = np.maximum(np.sqrt(np.maximum(squares / count - mean**2, 0)), 1e-3)
         return Normalisation(
-            mean=tuple(float(round(value, 5)) for value in self.frames.mean(axis=0, dtype=np.float64)),
+            mean=tuple(float(round(value, 5)) for value in mean),
             deviation=tuple(float(round(value, 5)) for value in deviation),
         )
 
@@ -48,19 +80,19 @@ def load_examples(collection: Collection, clips: Sequence[Clip], experiment: Exp
 
     Args:
         collection: how to hear the clips.
-        clips: the training side of a split.
+        clips: the training side of a split; babble is made of them alone.
         experiment: which views and which front-end.
         store: folder for features; its files may be deleted at any time.
+
+    Raises:
+        DataError: the store cannot be written.
     """
-    made_by = (VIEWS_VERSION, experiment.views, experiment.features, experiment.window, experiment.recipe.seed)
-    folder = store / digest(msgspec.json.encode(made_by))[:16]
-    folder.mkdir(parents=True, exist_ok=True)
     pieces: list[Features] = []
     owner: list[int] = []
-    for index, clip in enumerate(track(clips, "features")):
-        for view in _views_of(collection, clip, experiment, folder):
-            pieces.append(view)
-            owner.append(index)
+    frames = frames_of_views(collection, clips, experiment, store)
+    for index, (_, views) in enumerate(zip(track(clips, "features"), frames, strict=True)):
+        pieces += views
+        owner += [index] * len(views)
     counts = np.array([len(piece) for piece in pieces])
     return Examples(
         frames=np.concatenate(pieces),
@@ -68,24 +100,9 @@ def load_examples(collection: Collection, clips: Sequence[Clip], experiment: Exp
         counts=counts,
         owner=np.array(owner),
         clips=tuple(clips),
+        features=experiment.features,
+        window_frames=frame_count(experiment.window.length_samples, experiment.features),
     )
-
-
-def _views_of(collection: Collection, clip: Clip, experiment: Experiment, folder: Path) -> list[Features]:
-    path = folder / f"{clip.sha256[:32]}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as arrays:
-            return [arrays[name] for name in arrays.files]
-    samples, seed = collection.read(clip), experiment.recipe.seed
-    if isinstance(experiment.views, PaperViews):
-        audio = paper_views(samples, clip, experiment.views, seed)
-    else:
-        audio = product_views(samples, clip, experiment.views, experiment.window, seed)
-    made = [analyse(view, experiment.features) for view in audio]
-    temporary = path.with_suffix(".part.npz")
-    np.savez(temporary, *made)
-    temporary.replace(path)
-    return made
 
 
 def draw_weights(examples: Examples, speaker_power: float) -> npt.NDArray[np.float64]:
@@ -104,23 +121,21 @@ def draw_weights(examples: Examples, speaker_power: float) -> npt.NDArray[np.flo
 
 def epoch_batches(
     examples: Examples,
-    targets: Labels,
+    targets: Features,
     experiment: Experiment,
     normalisation: Normalisation,
     random: np.random.Generator,
 ) -> Iterator[Batch]:
-    """Yield one epoch of full batches: features (batch, frames, coefficients), normalised, and targets (batch,).
+    """Yield one epoch of full batches: features (batch, frames, columns), normalised, and targets (batch, outputs).
 
     Args:
         examples: where windows are drawn from.
-        targets: shape (clips,), what each clip is.
+        targets: shape (clips, outputs), what the network should say of each clip.
         experiment: draws per epoch, batch, and what is varied per draw.
         normalisation: fixed statistics.
         random: source of the draws.
     """
     recipe, views = experiment.recipe, experiment.views
-    length = frame_count(experiment.window.length_samples, experiment.features)
-    mean, deviation = np.array(normalisation.mean, np.float32), np.array(normalisation.deviation, np.float32)
     if recipe.draws:
         order = random.choice(len(examples.owner), recipe.draws, p=draw_weights(examples, recipe.speaker_power))
     else:
@@ -128,27 +143,67 @@ def epoch_batches(
     size = min(recipe.batch, len(order))
     for first in range(0, len(order) - size + 1, size):
         chosen = order[first : first + size]
-        offsets = random.integers(0, examples.counts[chosen] - length + 1)
-        index = (examples.starts[chosen] + offsets)[:, None] + np.arange(length)
-        batch = (examples.frames[index] - mean) / deviation
+        frames = examples.windows(chosen, random)
         if isinstance(views, Views):
-            _vary(batch, views, random)
-        yield batch, targets[examples.owner[chosen]]
+            _silence_edges(frames, views.edges, examples.features, random)
+        batch = normalise(assemble(frames, examples.features), normalisation)
+        if isinstance(views, Views):
+            _vary(batch, views, examples.features, random)
+        wanted = targets[examples.owner[chosen]]
+        if recipe.mixup:
+            batch, wanted = _mix(batch, wanted, recipe.mixup, random)
+        yield batch, wanted
 
 
-def _vary(batch: Features, views: Views, random: np.random.Generator) -> None:
+def _silence_edges(frames: Features, share: float, spec: FeatureSpec, random: np.random.Generator) -> None:
+    """Silence a random part before and after a stretch of at least a third, in a share of the windows, in place.
+
+    Half of them fall silent to the floor, as a clip that is padded does, the others to 30 dB below their mean or to
+    what is quietest in them, as a room does.
+    """
+    count, length, _ = frames.shape
+    kept = random.integers(-(-length // 3), length + 1, count)[:, None]
+    start = random.integers(0, length - kept + 1)
+    place = np.arange(length)
+    hidden = ((place < start) | (place >= start + kept)) & (random.random((count, 1)) < share)
+    bands = frames[:, :, : spec.mel_bands]
+    room = np.minimum(bands.min(axis=1), bands.mean(axis=1) - np.float32(_ROOM_DB))
+    room[random.random(count) < _DIGITAL] = spec.floor_db
+    np.copyto(bands, np.maximum(room, np.float32(spec.floor_db))[:, None, :], where=hidden[:, :, None])
+    frames[:, :, spec.mel_bands :][hidden] = 0
+
+
+def _vary(batch: Features, views: Views, spec: FeatureSpec, random: np.random.Generator) -> None:
     """Colour and mask each window of a normalised batch, in place.
+
+    Columns are coefficients, then pitch, then the slopes of both. A colour is constant, so no slope has one, nor has
+    pitch; a mask hides the slopes of what it hides.
 
     Source: Park et al. 2019 (SpecAugment); masks of coefficients stand for masks of bands.
     """
-    count, frames, coefficients = batch.shape
-    batch += np.float32(views.channel) * random.standard_normal((count, 1, coefficients)).astype(np.float32)
+    count, frames, columns = batch.shape
+    place = np.arange(columns) % (columns // (2 if spec.delta_frames else 1))
+    colour = np.float32(views.channel) * random.standard_normal((count, 1, spec.coefficients))
+    batch[:, :, : spec.coefficients] += colour.astype(np.float32)
     for _ in range(views.time_masks):
-        hidden = _runs(count, frames, views.time_mask_share, random)
-        batch[hidden] = 0
+        batch[_runs(count, frames, views.time_mask_share, random)] = 0
+    hidden = np.zeros((count, int(place.max()) + 1), dtype=np.bool_)
     for _ in range(views.coefficient_masks):
-        hidden = _runs(count, coefficients, views.coefficient_mask_share, random)
-        batch *= ~hidden[:, None, :]
+        hidden[:, : spec.coefficients] |= _runs(count, spec.coefficients, views.coefficient_mask_share, random)
+    hidden[:, spec.coefficients :] = random.random((count, 1)) < views.pitch_dropout
+    batch *= ~hidden[:, None, place]
+
+
+def _mix(batch: Features, wanted: Features, alpha: float, random: np.random.Generator) -> Batch:
+    """Return each window and target mixed with another of the batch, itself the larger part.
+
+    Source: Zhang et al. 2018 (mixup).
+    """
+    drawn = random.beta(alpha, alpha, (len(batch), 1))
+    share: Features = np.maximum(drawn, 1 - drawn).astype(np.float32)
+    rest: Features = 1 - share
+    other = random.permutation(len(batch))
+    return share[:, None] * batch + rest[:, None] * batch[other], share * wanted + rest * wanted[other]
 
 
 def _runs(count: int, length: int, share: float, random: np.random.Generator) -> npt.NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from broker.contract.decision import CLASSES
 __all__ = ["UNHEARD", "Scores", "corpus_macro_uar", "merge", "score"]
 
 UNHEARD: Final = -1
-"""Decision for a clip in which no speech was heard; always wrong."""
+"""Decision for a clip of which the model says nothing finite; always wrong."""
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,10 +14,12 @@ from typing import Final
 from broker.contract.bundle import Bundle, Manifest, read_bundle
 from broker.contract.decision import CLASSES, Label
 from broker.contract.errors import BundleError
-from training.card import Card, CrossValidation, read_card
+from training.card import Card, read_card
 from training.config import ConvLstm
-from training.corpora import CORPORA, Corpus, Emotion
+from training.corpora import CORPORA, Corpus, official, title_of
 from training.metrics import Scores
+from training.report import energy_line
+from training.summary import Spread, Summary
 
 __all__ = ["BLOCKS", "main", "render"]
 
@@ -62,9 +64,7 @@ def _facts(bundle: Bundle, card: Card, size: int) -> list[str]:
     manifest, decision = bundle.manifest, bundle.manifest.decision
     offered = card.settings.decision.smoothing
     chosen = f"chosen from {', '.join(f'{value:g}' for value in offered)}"
-    bias = ", ".join(
-        f"{label} {value:+.2f}" for label, value in zip(CLASSES, card.bias_folded_into_the_last_layer, strict=True)
-    )
+    bias = ", ".join(f"{label} {value:+.2f}" for label, value in zip(CLASSES, card.bias, strict=True))
     window, rate = manifest.window, manifest.features.sample_rate_hz
     return [
         "| part | |",
@@ -72,17 +72,17 @@ def _facts(bundle: Bundle, card: Card, size: int) -> list[str]:
         f"| model | {manifest.identity}, trained {manifest.created}, {card.split} |",
         f"| front-end | {_front_end(manifest)} |",
         f"| window | {window.length_samples / rate:g} s, every {window.hop_samples / rate:g} s |",
-        f"| network | {_network(card)}; {card.network.parameters:,} parameters |",
+        f"| network | {_network(card)}; {card.parameters:,} parameters |",
         (
-            f"| bytes | {card.network.quantized_bytes:,} as dynamic-range int8, which a node runs; "
-            f"{card.network.float_bytes:,} in float32, to compare; {size:,} the whole bundle |"
+            f"| bytes | {card.quantized_bytes:,} as dynamic-range int8, which a node runs; "
+            f"{card.float_bytes:,} in float32, to compare; {size:,} the whole bundle |"
         ),
         f"| smoothing | {decision.smoothing:g} (weight of the newest window; {chosen}) |",
         (
             f"| labels | `{Label.UNCERTAIN}` below {decision.uncertain_below:g}; "
             f"none below {decision.silent_below_dbfs:g} dBFS |"
         ),
-        f"| bias | {bias} (on the logits) |",
+        f"| temperature, bias | {card.temperature:.2f}; {bias} (on the logits) |",
         f"| LiteRT | {manifest.litert_at_least} or newer |",
     ]
 
@@ -90,44 +90,53 @@ def _facts(bundle: Bundle, card: Card, size: int) -> list[str]:
 def _front_end(manifest: Manifest) -> str:
     spec = manifest.features
     kilohertz = spec.sample_rate_hz / 1000
-    floor = f"floor of {spec.floor_db:g} dB" if spec.top_db is None else f"{spec.top_db:g} dB below the window's peak"
-    fixed = "; fixed mean and deviation per coefficient" if manifest.normalisation else ""
-    return (
-        f"{spec.coefficients} MFCC of {spec.mel_bands} mel bands, {spec.low_hz:,.0f} to {spec.high_hz:,.0f} Hz; frames "
-        f"of {spec.fft_samples / kilohertz:g} ms every {spec.hop_samples / kilohertz:g} ms at {kilohertz:g} kHz, "
-        f"{'centred' if spec.centred else 'not centred'}; {floor}{fixed}"
-    )
+    kind = f"{spec.coefficients} MFCC of {spec.mel_bands}" if spec.kind == "mfcc" else f"{spec.coefficients} log"
+    parts = [
+        f"{kind} mel bands, {spec.low_hz:,.0f} to {spec.high_hz:,.0f} Hz",
+        f"frames of {spec.fft_samples / kilohertz:g} ms every {spec.hop_samples / kilohertz:g} ms at {kilohertz:g} kHz",
+    ]
+    if spec.window_range_db is not None:
+        parts.append(f"bands raised to {spec.window_range_db:g} dB below the window's loudest")
+    if spec.mean_removed:
+        parts.append(f"{spec.mean_removed:.0%} of the window's mean removed")
+    if spec.pitch:
+        parts.append("pitch, voicing strength, voiced or not")
+    if spec.delta_frames:
+        parts.append(f"slopes over {2 * spec.delta_frames + 1} frames")
+    if manifest.normalisation:
+        parts.append("fixed mean and deviation per column")
+    return "; ".join(parts)
 
 
 def _network(card: Card) -> str:
     network = card.settings.network
-    if not isinstance(network, ConvLstm):
-        layers = "LSTM (128), LSTM (64), dense (64)"
-    else:
+    if isinstance(network, ConvLstm):
         pooled = {"last": "last step", "mean": "mean over time", "mean-std": "mean and deviation over time"}
-        layers = (
-            f"Conv1D ({network.filters} filters, {network.kernel} frames, stride 2), LSTM ({network.units}), "
-            f"{pooled[network.pooling]}"
-        )
+        thinned = [f"Conv1D ({c.filters} filters, {c.kernel} frames, stride {c.stride})" for c in network.convolutions]
+        layers = ", ".join([*thinned, f"LSTM ({network.units})", pooled[network.pooling]])
+    else:
+        layers = "LSTM (128), LSTM (64), dense (64)"
     if card.settings.recipe.outputs == "emotions":
-        return f"{layers}, softmax over {len(Emotion)} emotions, summed to {len(CLASSES)} classes"
+        return f"{layers}, softmax over {len(card.settings.merge)} emotions, summed to {len(CLASSES)} classes"
     return f"{layers}, softmax over {len(CLASSES)} classes"
 
 
 def _data(bundle: Bundle, card: Card, _size: int) -> list[str]:
     training = bundle.manifest.training
-    rows = ["| corpus | clips trained on | speakers trained on | used here, of the official set | source, licence |"]
-    rows.append("|---|---|---|---|---|")
+    rows = ["| corpus | speakers trained on | used here, of the official set | source, licence |", "|---|---|---|---|"]
     for corpus in CORPORA:
         here = sum(_of(group.models["quantized"].corpora, corpus) for group in card.speakers)
         if here:
             rows.append(
-                f"| {corpus.title} | {card.training_clips.get(corpus.key, 0):,} "
-                f"| {len(_speakers(training.trained_speakers, corpus))} "
+                f"| {corpus.title} | {len(_speakers(training.trained_speakers, corpus))} "
                 f"| {here:,} of {sum(corpus.official.values()):,} | {corpus.source} |"
             )
-    validation, held_out = _listed(training.validation_speakers), _listed(training.held_out_speakers)
-    return [*rows, "", f"Validation speakers: {validation}.", f"Held out: {held_out}."]
+    then = ", before they were trained on as well" if card.refitted else ""
+    return [
+        *rows,
+        "",
+        f"Thresholds, temperature and bias were chosen by {_listed(training.validation_speakers)}{then}.",
+    ]
 
 
 def _of(corpora: dict[str, Scores], corpus: Corpus) -> int:
@@ -135,7 +144,7 @@ def _of(corpora: dict[str, Scores], corpus: Corpus) -> int:
 
 
 def _speakers(speakers: Sequence[str], corpus: Corpus) -> list[str]:
-    return [name.split("_")[1] for name in speakers if name.startswith(f"{corpus.key}_")]
+    return [name.split("_", 1)[1] for name in speakers if name.startswith(f"{corpus.key}_")]
 
 
 def _listed(speakers: Sequence[str]) -> str:
@@ -156,18 +165,11 @@ def _evaluation(_bundle: Bundle, card: Card, _size: int) -> list[str]:
         for model, figures in group.models.items():
             if group.is_seen and model == "float":
                 continue
-            sets = {corpus.title: figures.corpora[corpus.key] for corpus in CORPORA if corpus.key in figures.corpora}
-            if len(sets) > 1:
-                sets["pooled"] = figures.pooled
-            for name, each in sets.items():
+            for corpus, each in figures.corpora.items():
                 recall = " / ".join("-" if value is None else f"{100 * value:.0f}" for value in each.recall)
                 scores.append(
-                    f"| {group.standing} | {name} | {each.clips:,} | {model} | {_percent(each.accuracy)} "
+                    f"| {group.standing} | {title_of(corpus)} | {each.clips:,} | {model} | {_percent(each.accuracy)} "
                     f"| {_percent(each.uar)} | {_percent(each.macro_f1)} | {recall} |"
-                )
-            if len(figures.corpora) > 1:
-                scores.append(
-                    f"| {group.standing} | corpus-macro | | {model} | | **{_percent(figures.macro_uar)}** | | |"
                 )
         shares.append(
             f"| {group.standing} | {group.windows:,} | {_percent(group.same_windows)} | {_percent(group.same_clips)} "
@@ -177,50 +179,54 @@ def _evaluation(_bundle: Bundle, card: Card, _size: int) -> list[str]:
 
 
 def _cross_validation(_bundle: Bundle, card: Card, _size: int) -> list[str]:
-    corpora = [corpus for corpus in CORPORA if corpus.trains]
-    rows = [f"| network | bytes | test fold | {' | '.join(c.title for c in corpora)} | corpus-macro | accuracy |"]
-    rows.append("|---|---|---|" + "---|" * (len(corpora) + 2))
-    for name, run in _by(card, "speaker").items():
-        for fold in run.folds:
-            cells = " | ".join(_percent(fold.uar.get(corpus.key)) for corpus in corpora)
-            rows.append(
-                f"| {name} | {run.quantized_bytes:,} | {fold.fold} | {cells} | {_percent(fold.corpus_macro_uar)} "
-                f"| {_percent(fold.accuracy)} |"
-            )
-        cells = " | ".join(_percent(run.all_folds_uar.get(corpus.key)) for corpus in corpora)
-        rows.append(
-            f"| **{name}** | {run.quantized_bytes:,} | all, {run.pooled.clips:,} clips | {cells} "
-            f"| **{_percent(run.all_folds_corpus_macro_uar)}** | {_percent(run.pooled.accuracy)} |"
-        )
-    clips = card.cross_validation[card.experiment].pooled
+    runs = _by(card, "speaker")
+    names = list(dict.fromkeys(name for run in runs.values() for name in run.figures))
+    rows = [f"| figure | {' | '.join(_run_title(run) for run in runs.values())} |", "|---|" + "---|" * len(runs)]
+    rows += [
+        f"| {_figure_title(name)} | {' | '.join(_spread(run.figures.get(name)) for run in runs.values())} |"
+        for name in names
+    ]
+    rows.append(f"| bytes | {' | '.join(f'{run.quantized_bytes:,}' for run in runs.values())} |")
+    rows.append(f"| parameters | {' | '.join(f'{run.parameters:,}' for run in runs.values())} |")
+    pooled = card.cross_validation[card.experiment].pooled
+    if pooled is None:
+        return rows
     worst = CLASSES.index(Label.UNPLEASANT)
-    share = (sum(clips.confusion[worst]) + clips.unheard[worst]) / clips.clips
-    best = max(run.pooled.accuracy for run in _by(card, "speaker").values())
-    more = ", more than any network here" if share > best else ""
-    always = f"Always saying `{Label.UNPLEASANT}` would have {_percent(share)} % accuracy on these clips{more}"
-    return [*rows, "", f"{always}; and 33.3 % UAR."]
+    share = (sum(pooled.confusion[worst]) + pooled.unheard[worst]) / pooled.clips
+    return [*rows, "", f"Always saying `{Label.UNPLEASANT}` would have {_percent(share)} % accuracy and 33.3 % UAR."]
+
+
+def _folds(_bundle: Bundle, card: Card, _size: int) -> list[str]:
+    run = card.cross_validation[card.experiment]
+    corpora = list(run.corpora)
+    rows = [
+        f"| fold | seed | {' | '.join(map(title_of, corpora))} | accuracy |",
+        "|---|---|" + "---|" * (len(corpora) + 1),
+    ]
+    for item in run.folds:
+        cells = " | ".join(_percent(item.uar.get(corpus)) for corpus in corpora)
+        rows.append(f"| {item.fold} | {item.seed} | {cells} | {_percent(item.accuracy)} |")
+    return rows
+
+
+def _people(_bundle: Bundle, card: Card, _size: int) -> list[str]:
+    run = card.cross_validation[card.experiment]
+    rows = ["| speakers | clips | UAR |", "|---|---|---|"]
+    rows += [f"| {sex} | {scores.clips:,} | {_percent(scores.uar)} |" for sex, scores in run.sexes.items()]
+    rows += ["", "| emotion | clips | told as its class |", "|---|---|---|"]
+    rows += [f"| {emotion} | {share.clips:,} | {_percent(share.right)} |" for emotion, share in run.emotions.items()]
+    ranked = sorted(run.speakers.items(), key=lambda item: item[1].uar)
+    told = ", ".join(f"{name} {_percent(scores.uar)}" for name, scores in (ranked[0], ranked[1], ranked[-1]))
+    return [*rows, "", f"The two speakers told worst, and the one told best (UAR): {told}."]
 
 
 def _paper(_bundle: Bundle, card: Card, _size: int) -> list[str]:
-    rows = ["| network, split, what is heard | clips | accuracy | UAR pooled |", "|---|---|---|---|"]
-    known, new = ([run for run in _by(card, by).values() if run.cropped] for by in ("clip", "speaker"))
-    rows.append(_PUBLISHED)
-    rows += [_row("here, by clip, cropped as in the paper (float)", run.cropped) for run in known]
-    for run in new:
-        rows.append(_row("here, by new speakers, cropped as in the paper (float)", run.cropped))
-        rows.append(_row("here, by new speakers, windows as on a node (quantized)", run.pooled))
-    shipped = card.cross_validation[card.experiment]
-    rows.append(_row(f"`{card.experiment}`, by new speakers, windows as on a node (quantized)", shipped.pooled))
-    for by_clip, by_speaker in zip(known, new, strict=False):
-        if by_clip.cropped and by_speaker.cropped:
-            points = 100 * (by_clip.cropped.accuracy - by_speaker.cropped.accuracy)
-            p, n = by_clip.cropped.accuracy, by_clip.cropped.clips
-            error = 196 * (p * (1 - p) / n) ** 0.5
-            rows += [
-                "",
-                f"On new speakers the same network and rule lose {points:.0f} points of accuracy.",
-                f"(The figure by clip rests on {n:,} clips: ± {error:.0f} points at 95 % confidence.)",
-            ]
+    rows = ["| network, split, what is heard | clips | accuracy | UAR pooled |", "|---|---|---|---|", _PUBLISHED]
+    for run in (*_by(card, "clip").values(), *_by(card, "speaker").values()):
+        split = "by clip (known speakers, optimistic)" if run.by == "clip" else "by new speakers"
+        if run.cropped:
+            rows.append(_row(f"{run.experiment}, {split}, cropped as in the paper (float)", run.cropped))
+        rows.append(_row(f"{run.experiment}, {split}, windows as on a node (quantized)", run.pooled))
     return rows
 
 
@@ -232,15 +238,31 @@ def _row(name: str, scores: Scores | None) -> str:
 
 def _machine(_bundle: Bundle, card: Card, _size: int) -> list[str]:
     where = card.machine
-    return [
-        (
-            f"Trained and measured on {where.processor}, {where.cores} cores, Python {where.python}, "
-            f"TensorFlow {where.tensorflow}, LiteRT {where.litert}."
-        )
-    ]
+    told = (
+        f"Trained and measured on {where.processor}, {where.cores} cores, Python {where.python}, "
+        f"TensorFlow {where.tensorflow}, LiteRT {where.litert}."
+    )
+    return [told, *([f"The shipped weights' {energy_line(card.energy)}."] if card.energy else [])]
 
 
-def _by(card: Card, by: str) -> dict[str, CrossValidation]:
+def _run_title(run: Summary) -> str:
+    return f"{run.experiment} ({len(run.seeds)} seed{'s' if len(run.seeds) > 1 else ''})"
+
+
+def _figure_title(name: str) -> str:
+    corpus, _, rest = name.partition(" ")
+    return f"{title_of(corpus)} {rest}" if official(corpus) else name
+
+
+def _spread(spread: Spread | None) -> str:
+    if spread is None:
+        return "-"
+    if spread.low == spread.high:
+        return _percent(spread.mean)
+    return f"{_percent(spread.mean)} ± {_percent(spread.deviation)} ({_percent(spread.low)} to {_percent(spread.high)})"
+
+
+def _by(card: Card, by: str) -> dict[str, Summary]:
     return {name: run for name, run in card.cross_validation.items() if run.by == by}
 
 
@@ -251,8 +273,10 @@ def _percent(share: float | None) -> str:
 BLOCKS: Final[dict[str, Callable[[Bundle, Card, int], list[str]]]] = {
     "facts": _facts,
     "data": _data,
-    "evaluation": _evaluation,
     "cross-validation": _cross_validation,
+    "folds": _folds,
+    "people": _people,
+    "evaluation": _evaluation,
     "paper": _paper,
     "machine": _machine,
 }

@@ -1,4 +1,4 @@
-"""The two networks, in Keras, and the float and quantized files made of them.
+"""The two networks, in Keras.
 
 A network is built twice: with any batch to be trained, its outputs logits; and with batch 1, its outputs the
 probabilities of `decision.CLASSES`, to be converted. Only this second form converts to a stateless graph of
@@ -7,14 +7,18 @@ builtin ops (WHILE loop); weights are copied from the first.
 
 import contextlib
 import os
-from typing import Any, Final
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from broker.contract.decision import CLASSES
-from training.config import ConvLstm, PaperLstm, Recipe
-from training.corpora import CLASS_OF, Emotion
+from broker.contract.decision import CLASSES, Label
+from training.clips import Clip
+from training.config import ConvLstm, Experiment, PaperLstm
+from training.corpora import Emotion
 from training.quiet import native_output_held
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read at the import; errors still raise
@@ -25,21 +29,18 @@ with native_output_held():
     from keras import layers
 
 __all__ = [
-    "EMOTIONS",
     "Model",
     "Tensor",
     "build",
     "class_sum",
-    "convert",
     "export_form",
     "keras",
+    "outputs_of",
+    "save",
     "targets_of",
     "tf",
     "use_threads",
 ]
-
-EMOTIONS: Final = tuple(Emotion)
-"""Order of the seven outputs, where a network has them."""
 
 Network = ConvLstm | PaperLstm
 
@@ -71,7 +72,9 @@ def build(network: Network, outputs: int, shape: tuple[int, int], batch: int | N
         hidden = layers.Dense(64, activation="relu")(hidden)
         hidden = layers.Dropout(0.3)(hidden)
     else:
-        hidden = layers.Conv1D(network.filters, network.kernel, strides=2, activation="relu")(inputs)
+        hidden = inputs
+        for each in network.convolutions:
+            hidden = layers.Conv1D(each.filters, each.kernel, strides=each.stride, activation="relu")(hidden)
         hidden = layers.LSTM(network.units, return_sequences=network.pooling != "last")(hidden)
         hidden = _pool(hidden, network.pooling)
         hidden = layers.Dropout(network.dropout)(hidden)
@@ -88,45 +91,54 @@ def _pool(hidden: Tensor, pooling: str) -> Tensor:
     return keras.ops.concatenate([mean, spread], axis=-1)
 
 
-def targets_of(recipe: Recipe, emotions: list[Emotion]) -> npt.NDArray[np.int64]:
-    """Return the output that each emotion stands for, shape (n,)."""
-    if recipe.outputs == "emotions":
-        return np.array([EMOTIONS.index(emotion) for emotion in emotions])
-    return np.array([CLASSES.index(CLASS_OF[emotion]) for emotion in emotions])
+def outputs_of(experiment: Experiment) -> tuple[Emotion, ...] | tuple[Label, ...]:
+    """Return what the network's outputs stand for: the emotions that the experiment uses, or the three classes."""
+    if experiment.recipe.outputs == "classes":
+        return CLASSES
+    return tuple(emotion for emotion in Emotion if emotion in experiment.merge)
 
 
-def class_sum(outputs: int) -> npt.NDArray[np.float32]:
+def class_sum(experiment: Experiment) -> npt.NDArray[np.float32]:
     """Return the constant matrix from the network's outputs to the three classes, shape (outputs, 3)."""
-    if outputs == len(CLASSES):
-        return np.eye(outputs, dtype=np.float32)
-    return np.array([[CLASS_OF[emotion] == label for label in CLASSES] for emotion in EMOTIONS], dtype=np.float32)
+    if experiment.recipe.outputs == "classes":
+        return np.eye(len(CLASSES), dtype=np.float32)
+    merged = [experiment.merge[emotion] for emotion in Emotion if emotion in experiment.merge]
+    return np.array([[each == label for label in CLASSES] for each in merged], dtype=np.float32)
 
 
-def export_form(network: Network, trained: Model, bias: npt.NDArray[np.float64]) -> Model:
+def targets_of(experiment: Experiment, clips: Sequence[Clip]) -> npt.NDArray[np.float32]:
+    """Return what the network should say of each clip, shape (clips, outputs), rows of sum 1."""
+    outputs = outputs_of(experiment)
+    wanted = [clip.label if experiment.recipe.outputs == "classes" else clip.emotion for clip in clips]
+    exact = np.array([[each == output for output in outputs] for each in wanted], dtype=np.float32)
+    smoothing = np.float32(experiment.recipe.label_smoothing)
+    return exact * (1 - smoothing) + smoothing / len(outputs)
+
+
+def export_form(experiment: Experiment, trained: Model, temperature: float, bias: npt.NDArray[np.float64]) -> Model:
     """Return the trained network with batch 1, from features to the probabilities of the three classes.
 
     Args:
-        network: its settings.
+        experiment: whose network it is.
         trained: the Keras model that `build` made and training fitted.
-        bias: added to the logits of each class's outputs, shape (3,); a correction of the prior, folded into
-            the last layer. Adding b to all logits of a class multiplies that class's odds by exp(b).
+        temperature: divides the logits, so that a confidence is the share that is right.
+        bias: added to the logits of each class's outputs, shape (3,); a correction of the prior. Adding b to all
+            logits of a class multiplies that class's odds by exp(b). Both are folded into the last layer.
     """
     outputs = trained.output_shape[-1]
-    to_class = class_sum(outputs)
-    single = build(network, outputs, trained.input_shape[1:], batch=1)
+    to_class = class_sum(experiment)
+    single = build(experiment.network, outputs, trained.input_shape[1:], batch=1)
     single.set_weights(trained.get_weights())
     kernel, offset = single.layers[-1].get_weights()
-    single.layers[-1].set_weights([kernel, offset + to_class @ bias.astype(np.float32)])
+    single.layers[-1].set_weights([kernel / temperature, offset / temperature + to_class @ bias.astype(np.float32)])
     probabilities = keras.ops.softmax(single.output)
-    if outputs != len(CLASSES):
+    if experiment.recipe.outputs == "emotions":
         probabilities = keras.ops.matmul(probabilities, to_class)
     return keras.Model(single.input, probabilities)
 
 
-def convert(model: Model, *, quantize: bool) -> bytes:
-    """Return the model as a LiteRT file: float32, or with weights in dynamic-range int8."""
-    with native_output_held():
-        converter = tf.lite.TFLiteConverter.from_keras_model(model)
-        if quantize:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        return bytes(converter.convert())
+def save(model: Model, path: Path) -> None:
+    """Write a Keras model, weights included, without the optimizer's moments."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Keras copies variables as numpy 1 had it
+        model.save(path)

@@ -1,6 +1,7 @@
 """`bundle`: a trained fold becomes the archive that nodes run."""
 
-from importlib.metadata import version
+import datetime as dt
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Final
 
@@ -9,21 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from broker.contract.bundle import Bundle, Golden, Manifest, Training, read_bundle, write_bundle
-from broker.contract.decision import CLASSES
+from broker.contract.decision import CLASSES, DecisionSpec
 from broker.contract.errors import BundleError, DataError
-from broker.contract.features import extract
+from broker.contract.features import Normalisation, extract
 from training.card import make_card
+from training.config import Experiment
 from training.evaluate import evaluate
 from training.prepare import open_collection
-from training.results import FoldResult, Run, fold_folder, read_run
+from training.results import fold_folder, read_run
 from training.runtime import Runner, prove
+from training.splits import Split
 from training.synthetic import noise, voiced
 
-__all__ = ["Order", "make_bundle", "pack"]
+__all__ = ["Order", "draft", "make_bundle", "pack", "training_of"]
 
 _GOLDEN_SEED: Final = 20
-_GOLDEN_PITCHES_HZ: Final = (90.0, 130.0, 180.0, 240.0, 330.0)
-_GOLDEN_NOISES: Final = ("white", "pink", "brown")
+_GOLDEN_PITCHES_HZ: Final = (90.0, 180.0, 330.0)
+_GOLDEN_NOISES: Final = ("white", "brown")
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +39,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     """Of the model, from 1."""
     fold: int
-    """Whose weights; a run by clip has only one."""
+    """Whose weights; a run that has but one split has only one."""
+    seed: int | None = None
+    """Whose weights; None: those of the run's first seed."""
     licence: Path
     """Text that governs the weights."""
     compare: tuple[Path, ...] = ()
@@ -74,28 +79,30 @@ def make_bundle(order: Order) -> Bundle:
         BundleError: the name or the version is not allowed, or LiteRT cannot run the model.
     """
     run = read_run(order.run)
-    result = next((item for item in run.folds if item.fold in {order.fold, None}), None)
+    seed = run.settings.recipe.seeds[0] if order.seed is None else order.seed
+    result = next((item for item in run.folds if item.fold in {order.fold, None} and item.seed == seed), None)
     if result is None:
-        msg = f"{order.run}: has no fold {order.fold}; its folds are {', '.join(str(item.fold) for item in run.folds)}"
+        here = ", ".join(f"{item.fold} with seed {item.seed}" for item in run.folds)
+        msg = f"{order.run}: has no fold {order.fold} with seed {seed}; it has folds {here}"
         raise DataError(msg)
-    folder = fold_folder(order.run, result.fold)
+    folder = fold_folder(order.run, result.fold, seed)
     try:
         model, reference = (folder / "model.tflite").read_bytes(), (folder / "reference.tflite").read_bytes()
         licence = order.licence.read_text(encoding="utf-8")
     except OSError as error:
         msg = f"{error.filename}: cannot be read ({error.strerror}); it is part of the bundle"
         raise DataError(msg) from error
-    manifest = make_manifest(order, run, result)
-    features = golden_features(manifest)
-    infer = Runner(model, manifest.identity)
-    bundle = Bundle(
-        manifest=manifest,
-        model=model,
-        reference=reference,
-        golden=Golden(features=features, probabilities=np.stack([infer(item) for item in features])),
-        card=msgspec.to_builtins(make_card(run, result, [read_run(other) for other in order.compare])),
-        licence=licence,
+    bundle = draft(
+        run.settings,
+        result.origin,
+        result.normalisation,
+        result.decision,
+        (model, reference),
+        name=order.name,
+        version=order.version,
     )
+    card = make_card(run, result, [read_run(other) for other in order.compare])
+    bundle = msgspec.structs.replace(bundle, card=msgspec.to_builtins(card), licence=licence)
     if order.data is None:
         return bundle
     collection, corrupt = open_collection(order.data)
@@ -103,38 +110,67 @@ def make_bundle(order: Order) -> Bundle:
     return msgspec.structs.replace(bundle, card={**bundle.card, "speakers": msgspec.to_builtins(groups)})
 
 
-def make_manifest(order: Order, run: Run, result: FoldResult) -> Manifest:
-    """Return what a node must know about the model; the members are filled in when it is written.
+def training_of(experiment: Experiment, split: Split) -> Training:
+    """Return where the weights of a split come from: with a refit, validation speakers trained, too."""
+    sides = {name: tuple(sorted({clip.speaker for clip in clips})) for name, clips in split.sides.items()}
+    refitted = sides["validation"] if experiment.recipe.refit else ()
+    return Training(
+        experiment=experiment.name,
+        split=split.name,
+        trained_speakers=tuple(sorted({*sides["training"], *refitted})),
+        validation_speakers=sides["validation"],
+        held_out_speakers=() if split.by == "clip" else sides["test"],
+        merge={str(emotion): label for emotion, label in experiment.merge.items()},
+    )
+
+
+def draft(
+    experiment: Experiment,
+    origin: Training,
+    normalisation: Normalisation,
+    decision: DecisionSpec,
+    models: tuple[bytes, bytes],
+    *,
+    name: str | None = None,
+    version: int = 1,
+) -> Bundle:
+    """Return a bundle without card and licence, with golden vectors of synthetic audio and the model's own answers.
+
+    Args:
+        experiment: front-end and window.
+        origin: where the weights come from.
+        normalisation: fixed statistics.
+        decision: gate, smoothing, threshold.
+        models: the quantized and the float file.
+        name: of the model; None: the experiment's.
+        version: of the model.
 
     Raises:
-        BundleError: the name or the version is not allowed.
+        BundleError: the name or the version is not allowed, or LiteRT cannot run the model.
     """
+    name = experiment.name if name is None else name
+    parts = {
+        "name": name,
+        "version": version,
+        "created": dt.datetime.now(tz=dt.UTC).date().isoformat(),
+        "labels": CLASSES,
+        "features": experiment.features,
+        "normalisation": normalisation,
+        "window": experiment.window,
+        "decision": decision,
+        "litert_at_least": installed("ai-edge-litert"),
+        "training": origin,
+        "members": {},
+    }
     try:
-        return msgspec.convert(
-            {
-                "name": order.name,
-                "version": order.version,
-                "created": run.created,
-                "labels": CLASSES,
-                "features": run.settings.features,
-                "normalisation": result.normalisation,
-                "window": run.settings.window,
-                "decision": result.decision,
-                "litert_at_least": version("ai-edge-litert"),
-                "training": Training(
-                    experiment=run.experiment,
-                    split=result.split,
-                    trained_speakers=result.training_speakers,
-                    validation_speakers=result.validation_speakers,
-                    held_out_speakers=() if result.fold is None else result.test_speakers,
-                ),
-                "members": {},
-            },
-            Manifest,
-        )
+        manifest = msgspec.convert(parts, Manifest)
     except msgspec.ValidationError as error:
-        msg = f"--name {order.name} --version {order.version}: {error}; allowed: a-z, 0-9, '.', '-', and 1 or more"
+        msg = f"--name {name} --version {version}: {error}; allowed: a-z, 0-9, '.', '-', and 1 or more"
         raise BundleError(msg) from error
+    features = golden_features(manifest)
+    infer = Runner(models[0], manifest.identity)
+    golden = Golden(features=features, probabilities=np.stack([infer(item) for item in features]))
+    return Bundle(manifest=manifest, model=models[0], reference=models[1], golden=golden, card={}, licence="")
 
 
 def golden_features(manifest: Manifest) -> npt.NDArray[np.float32]:

@@ -1,13 +1,15 @@
 """A clip heard as a node hears it, and the one rule that makes a clip's label of it.
 
-Windower -> level -> gate -> features -> model -> smoothing -> decision, all from the contract. A node's label
-changes while a clip plays, so scoring a clip needs a rule more. Here it is, used in training and evaluation alike:
+FrameStream -> features -> model -> smoothing -> decision, all from the contract. A node's label changes while a clip
+plays, so scoring a clip needs a rule more. Here it is, used in training and evaluation alike:
 
-    the clip's label is the likeliest class of the MEAN of its smoothed probabilities, over all windows that
-    pass the gate; a clip in which no window passes has no label and counts as wrong.
+    the clip's label is the likeliest class of the MEAN of its smoothed probabilities, over all its windows.
+
+Every window is judged, those too that a node's level gate would call silence: a score must tell the model, and a gate
+that swallows clips would hide it. What the gate would do is counted beside it.
 
 A clip shorter than a window is padded with silence at its end. What remains after the last whole window is not
-heard, as on a node.
+heard, as on a node. `loudest` cuts the one window out of a clip that a single decision is best made on.
 """
 
 from collections.abc import Callable
@@ -17,14 +19,16 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from broker.contract.decision import CLASSES, Decision, DecisionSpec, decide, level_dbfs, smooth
-from broker.contract.features import FeatureSpec, Normalisation, extract
-from broker.contract.windows import Windower, WindowSpec
+from broker.contract.decision import Decision, DecisionSpec, decide, smooth
+from broker.contract.features import FeatureSpec, Normalisation
+from broker.contract.stream import windows_of
+from broker.contract.windows import WindowSpec
 from training.metrics import UNHEARD
 
-__all__ = ["RULE", "Heard", "Verdict", "judge", "listen"]
+__all__ = ["CLIP_RULE", "RULE", "Heard", "Verdict", "judge", "listen", "loudest"]
 
-RULE: Final = "likeliest class of the mean smoothed probability over the clip's windows that are not silent"
+RULE: Final = "likeliest class of the mean smoothed probability over all windows"
+CLIP_RULE: Final = "likeliest class of the loudest stretch of the clip that fills one window"
 
 Samples = npt.NDArray[np.float32]
 Features = npt.NDArray[np.float32]
@@ -47,19 +51,37 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     mean: Probabilities
     """Mean smoothed probabilities, shape (3,); zeros if unheard."""
     decisions: tuple[Decision, ...]
-    """The node's decision after each window that is not silent."""
+    """The node's decision after each window, were there no level gate."""
     windows: int
-    """Windows, silent ones included."""
+    silent: int
+    """Windows that a node would not judge, because they are below its level gate."""
 
 
 def listen(samples: Samples, features: FeatureSpec, normalisation: Normalisation | None, window: WindowSpec) -> Heard:
     """Return the windows of a clip, shape (n,), float32, with their levels and features."""
-    padded = np.pad(samples, (0, max(0, window.length_samples - len(samples))))
-    windows = list(Windower(window, features.sample_rate_hz).push(padded, 0))
+    windows = list(windows_of(samples, features, normalisation, window))
     return Heard(
-        levels_dbfs=tuple(level_dbfs(item.samples) for item in windows),
-        features=np.stack([extract(item.samples, features, normalisation) for item in windows]),
+        levels_dbfs=tuple(heard.level_dbfs for heard, _ in windows),
+        features=np.stack([each for _, each in windows]),
     )
+
+
+def loudest(samples: Samples, features: FeatureSpec, window: WindowSpec) -> Samples:
+    """Return the loudest stretch of a clip, shape (n,), that is one window long; a shorter clip as it is.
+
+    Its level is that of `level_dbfs`; it starts at a multiple of the front-end's frame hop, so that its frames are
+    some of the clip's frames. Of equal stretches the first is taken.
+    """
+    length = window.length_samples
+    if len(samples) <= length:
+        return samples
+    exact = samples.astype(np.float64)
+    sums, squares = (np.concatenate(([0.0], np.cumsum(each))) for each in (exact, exact**2))
+    starts = np.arange(0, len(samples) - length + 1, features.hop_samples)
+    power = (squares[starts + length] - squares[starts]) / length
+    power -= ((sums[starts + length] - sums[starts]) / length) ** 2
+    start = int(starts[np.argmax(power)])
+    return samples[start : start + length]
 
 
 def judge(heard: Heard, infer: Callable[[Features], Probabilities], spec: DecisionSpec) -> Verdict:
@@ -68,20 +90,17 @@ def judge(heard: Heard, infer: Callable[[Features], Probabilities], spec: Decisi
     Args:
         heard: the clip's windows.
         infer: from features, shape (frames, coefficients), to probabilities, shape (3,).
-        spec: gate, smoothing and threshold.
+        spec: smoothing and threshold; its gate only counts.
     """
-    smoothed: Probabilities | None = None
-    passed: list[Probabilities] = []
-    for level, features in zip(heard.levels_dbfs, heard.features, strict=True):
-        if level < spec.silent_below_dbfs:
-            smoothed = None
-            continue
-        smoothed = smooth(smoothed, infer(features), spec)
-        passed.append(smoothed)
-    mean = np.mean(passed, axis=0) if passed else np.zeros(len(CLASSES))
+    smoothed: list[Probabilities] = []
+    for features in heard.features:
+        smoothed.append(smooth(smoothed[-1] if smoothed else None, infer(features), spec))
+    mean = np.mean(smoothed, axis=0).astype(np.float32)
+    is_finite = bool(np.isfinite(mean).all())
     return Verdict(
-        decided=int(np.argmax(mean)) if passed else UNHEARD,
-        mean=mean.astype(np.float32),
-        decisions=tuple(decide(probabilities, spec) for probabilities in passed),
+        decided=int(np.argmax(mean)) if is_finite else UNHEARD,
+        mean=mean if is_finite else np.zeros_like(mean),
+        decisions=tuple(decide(probabilities, spec) for probabilities in smoothed),
         windows=len(heard.levels_dbfs),
+        silent=sum(level < spec.silent_below_dbfs for level in heard.levels_dbfs),
     )

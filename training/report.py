@@ -1,99 +1,103 @@
-"""Tables for the terminal."""
+"""What `prepare` and `train` print; `tables` has the rest."""
 
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
 
-from broker.contract.decision import CLASSES, Label
-from training.corpora import CORPORA
-from training.evaluate import Evaluation, Figures
+from broker.contract.decision import CLASSES
+from training.clips import INDEX_NAME
+from training.corpora import CORPORA, title_of
+from training.evaluate import Figures
 from training.metrics import Scores
 from training.prepare import Prepared
-from training.results import Run
-from training.splits import BY_CLIP
+from training.results import Energy, FoldResult, Run
+from training.summary import Summary, summarise
+from training.tables import open_console, say
 
-__all__ = ["print_evaluation", "print_prepared", "print_run"]
+__all__ = ["energy_line", "print_prepared", "print_run"]
 
 _TITLES: Final[dict[str, str]] = {corpus.key: corpus.title for corpus in CORPORA}
-_WIDTH: Final = 110
-"""Columns where the output is no terminal."""
+_LISTED: Final = 20
+"""Recordings named one by one; a corpus that git-lfs has not fetched would fill the screen."""
+_MOST_SPEAKERS: Final = 12
 
 
 def print_prepared(prepared: Prepared, out: str) -> None:
-    """Print what was found, what is missing against the official sets, and what is corrupt."""
-    console = _console()
+    """Print what was found, what is missing against the official sets, and what cannot be used."""
+    console = open_console()
     table = Table("corpus", "clips", "other emotion", "corrupt", "official", "missing", title="Prepared")
     for item in prepared.coverage:
         table.add_row(
-            _TITLES[item.corpus],
+            title_of(item.corpus),
             f"{item.clips:,}",
             str(item.excluded),
             str(item.corrupt),
-            f"{item.official:,}",
+            "-" if item.official is None else f"{item.official:,}",
             _missing(item.absent_speakers, item.incomplete_speakers) if item.clips else "all",
         )
     console.print(table)
-    for corrupt in prepared.corrupt:
-        _say(console, f"corrupt: {corrupt.path}: {corrupt.reason}")
+    for what, files in (("corrupt", prepared.corrupt), ("not used", prepared.unused)):
+        for file in files[:_LISTED]:
+            say(console, f"{what}: {file.path}: {file.reason}")
+        if len(files) > _LISTED:
+            say(console, f"{what}: {len(files) - _LISTED:,} more, listed in {out}/{INDEX_NAME}")
     if prepared.repeated:
-        _say(console, f"{prepared.repeated:,} files repeat a recording found elsewhere and were left out")
-    _say(console, f"decoded {prepared.decoded:,}, unchanged {prepared.skipped:,}; cache: {out}")
+        say(console, f"{prepared.repeated:,} files repeat a recording found elsewhere and were left out")
+    say(console, f"decoded {prepared.decoded:,}, unchanged {prepared.skipped:,}; cache: {out}")
 
 
 def print_run(run: Run) -> None:
-    """Print the scores of every fold's quantized model on its test speakers, and of all folds together."""
-    console = _console()
-    by_clip = run.folds[0].split == BY_CLIP
-    split = "by clip, speakers on both sides: OPTIMISTIC" if by_clip else "by speaker, on speakers never heard"
+    """Print the scores of every fold's quantized model on its test side, and the figures of the whole run."""
+    console = open_console()
+    summary = summarise(run)
+    split = (
+        "by clip, speakers on both sides: OPTIMISTIC" if summary.by == "clip" else "by speaker, on speakers never heard"
+    )
     table = _score_table("test", f"{run.experiment}, quantized; split {split}")
-    for fold in run.folds:
-        name = "by clip" if fold.fold is None else f"fold {fold.fold}"
-        _add(table, name, fold.test["quantized"])
-        if fold.test_cropped:
-            _add(table, f"{name}, crop", fold.test_cropped)
-    if len(run.folds) > 1:
-        for corpus, scores in run.pooled.items():
-            table.add_row("all folds", _TITLES[corpus], *_cells(scores))
-        table.add_row("all folds", "corpus-macro", "", "", f"{run.macro_uar:.1%}")
-    console.print(table)
-    for fold in run.folds:
-        _say(
-            console,
-            f"{fold.split}: {fold.parameters:,} parameters, float {fold.float_bytes:,} B, quantized "
-            f"{fold.quantized_bytes:,} B, same decision {fold.same_windows:.1%}, epoch {fold.best_epoch + 1} of "
-            f"{len(fold.epochs)}, smoothing {fold.decision.smoothing:g}, uncertain below "
-            f"{fold.decision.uncertain_below:g} ({fold.test['quantized'].uncertain_share:.0%} of windows), silent "
-            f"below {fold.decision.silent_below_dbfs:g} dBFS, {fold.seconds:.0f} s",
-        )
-
-
-def print_evaluation(evaluation: Evaluation) -> None:
-    """Print the scores of both models, new speakers first, those seen in training last and marked."""
-    console = _console()
-    _say(console, f"{evaluation.bundle} ({evaluation.experiment}), split: {evaluation.split}")
-    _say(console, f"a clip's label: {evaluation.rule}")
-    if evaluation.corrupt:
-        _say(console, f"{evaluation.corrupt} recordings could not be read; `sottovoce-train prepare` lists them")
-    for group in evaluation.groups:
-        table = _score_table("model", f"{group.standing}: {group.note}")
-        for name, figures in group.models.items():
-            _add(table, name, figures)
+    for item in run.folds:
+        name = f"{'all' if item.fold is None else f'fold {item.fold}'}, seed {item.seed}"
+        if item.test:
+            _add(table, name, item.test.models["quantized"])
+        if item.test_cropped:
+            _add(table, f"{name}, crop", item.test_cropped)
+    if table.row_count:
         console.print(table)
-        quantized = group.models["quantized"]
-        said = ", ".join(f"{label} {quantized.decided[label]:,}" for label in Label)
-        _say(console, f"speakers: {', '.join(group.speakers)}")
-        _say(
-            console,
-            f"windows: {group.windows:,} ({group.silent_share:.1%} silent); "
-            f"said: {said} ({quantized.uncertain_share:.1%} of those with speech)",
-        )
-        if group.same_windows is not None and group.same_clips is not None:
-            _say(
-                console,
-                f"float and quantized agree on {group.same_windows:.2%} of the windows with speech, "
-                f"{group.same_clips:.2%} of the clips",
-            )
+    if summary.figures:
+        console.print(_spread_table(summary))
+    for item in run.folds:
+        say(console, _settings_line(item))
+    if run.energy:
+        say(console, energy_line(run.energy))
+
+
+def energy_line(energy: Energy) -> str:
+    """Return what a run took from the grid, in words."""
+    return (
+        f"energy: {energy.kilowatt_hours * 1000:.1f} Wh in {energy.seconds:.0f} s, {energy.co2_kg * 1000:.1f} g CO2 "
+        f"equivalents ({energy.country}); estimated by codecarbon"
+    )
+
+
+def _spread_table(summary: Summary) -> Table:
+    seeds = ", ".join(map(str, summary.seeds))
+    table = Table(title=f"all folds taken as one; seeds {seeds}", title_justify="left")
+    for name in ("figure", "mean", "deviation", "lowest", "highest"):
+        table.add_column(name, justify="left" if name == "figure" else "right")
+    for name, spread in summary.figures.items():
+        shares = (spread.mean, spread.deviation, spread.low, spread.high)
+        table.add_row(name, *(f"{value:.1%}" for value in shares))
+    return table
+
+
+def _settings_line(item: FoldResult) -> str:
+    same = f", same decision {item.test.same_windows:.1%}" if item.test and item.test.same_windows else ""
+    return (
+        f"{item.origin.split}, seed {item.seed}: {item.parameters:,} parameters, float {item.float_bytes:,} B, "
+        f"quantized {item.quantized_bytes:,} B{same}, epoch {item.best_epoch + 1} of {len(item.epochs)}, temperature "
+        f"{item.temperature:.2f}, smoothing {item.decision.smoothing:g}, uncertain below "
+        f"{item.decision.uncertain_below:g}, silent below {item.decision.silent_below_dbfs:g} dBFS, "
+        f"{item.seconds:.0f} s"
+    )
 
 
 def _score_table(first: str, title: str) -> Table:
@@ -121,16 +125,16 @@ def _cells(scores: Scores) -> list[str]:
 
 def _missing(absent: tuple[str, ...], incomplete: dict[str, int]) -> str:
     said = []
-    if absent:
-        said.append(f"speakers {', '.join(speaker.split('_')[1] for speaker in absent)}")
-    said += [f"{count:,} of {speaker.split('_')[1]}" for speaker, count in incomplete.items()]
+    if len(absent) > _MOST_SPEAKERS:
+        said.append(f"{len(absent)} speakers")
+    elif absent:
+        said.append(f"speakers {', '.join(_short(speaker) for speaker in absent)}")
+    if len(incomplete) > _MOST_SPEAKERS:
+        said.append(f"{sum(incomplete.values()):,} of {len(incomplete)} speakers")
+    else:
+        said += [f"{count:,} of {_short(speaker)}" for speaker, count in incomplete.items()]
     return "; ".join(said) or "nothing"
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH)
+def _short(speaker: str) -> str:
+    return speaker.split("_", 1)[1]

@@ -1,8 +1,8 @@
-"""What a training run leaves behind, as structs: one per fold, and their summary.
+"""What a training run leaves behind, as structs: one per fold and seed, and their summary.
 
 run/
-    results.json        Run: the experiment, every fold, and the folds' test sides taken as one
-    fold-<k>/           model.tflite, reference.tflite, curves.png, confusion.png
+    results.json            Run: the experiment, and every fold and seed
+    fold-<k>/seed-<n>/      model.tflite, reference.tflite, network.keras, predictions.jsonl, curves.png, confusion.png
 """
 
 from pathlib import Path
@@ -10,14 +10,23 @@ from typing import Final
 
 import msgspec
 
+from broker.contract.bundle import Training
 from broker.contract.decision import DecisionSpec
 from broker.contract.errors import DataError
 from broker.contract.features import Normalisation
 from training.config import Experiment
-from training.evaluate import Figures
-from training.metrics import Scores, corpus_macro_uar, merge
+from training.evaluate import Figures, Group
 
-__all__ = ["RESULTS_NAME", "Epoch", "FoldResult", "Machine", "Run", "fold_folder", "read_run", "summarise"]
+__all__ = [
+    "RESULTS_NAME",
+    "Energy",
+    "Epoch",
+    "FoldResult",
+    "Machine",
+    "Run",
+    "fold_folder",
+    "read_run",
+]
 
 RESULTS_NAME: Final = "results.json"
 
@@ -29,8 +38,8 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     """Mean training loss."""
     accuracy: float
     """Share of training windows told rightly, as they were drawn."""
-    validation_uar: float
-    """Corpus-macro UAR of the validation clips."""
+    validation_uar: float | None
+    """Corpus-macro UAR of the validation clips; None: they were trained on."""
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,15 +52,25 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     litert: str
 
 
+class Energy(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run took from the grid, as codecarbon estimates it."""
+
+    kilowatt_hours: float
+    co2_kg: float
+    """CO2 equivalents, by the country's mix of sources."""
+    country: str
+    """ISO 3166 alpha-3."""
+    seconds: float
+
+
 class FoldResult(msgspec.Struct, frozen=True, kw_only=True):
     """One training run and its exam."""
 
     fold: int | None
-    """Index of the tested fold; None: by clip."""
-    split: str
-    training_speakers: tuple[str, ...]
-    validation_speakers: tuple[str, ...]
-    test_speakers: tuple[str, ...]
+    """Index of the test side; None: there is but one, or none."""
+    seed: int
+    origin: Training
+    """Who trained, who chose, who was tested, by which split."""
     training_clips: dict[str, int]
     """Per corpus."""
     epochs: tuple[Epoch, ...]
@@ -60,23 +79,25 @@ class FoldResult(msgspec.Struct, frozen=True, kw_only=True):
     float_bytes: int
     quantized_bytes: int
     normalisation: Normalisation
+    temperature: float
+    """Divided the logits; folded into the last layer."""
     bias: tuple[float, ...]
     """Added to the classes' logits, in the order of `CLASSES`; folded into the last layer."""
     decision: DecisionSpec
     validation: Figures
-    """Quantized."""
-    test: dict[str, Figures]
-    """`float` and `quantized`, by the node's path."""
+    """Quantized; of the weights that chose the settings, before a refit."""
+    test: Group | None
+    """Both models on the test side, as `evaluate` tells it; None where nobody is tested."""
+    cross_corpus: Group | None
+    """Likewise on the clips of corpora that never train; None: there are none."""
     test_cropped: Figures | None
     """Float, on the paper's one crop per clip instead of the node's windows; None for other experiments."""
-    same_windows: float
-    """Share of the test windows with the same decision by both models."""
     seconds: float
     """Wall time of the fold, features included."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """All folds of an experiment."""
+    """All folds of an experiment, with each seed."""
 
     experiment: str
     created: str
@@ -84,27 +105,14 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     settings: Experiment
     machine: Machine
     folds: tuple[FoldResult, ...]
-    pooled: dict[str, Scores]
-    """Quantized, the folds' test sides taken as one, per corpus; every test clip counts once."""
-    macro_uar: float
-    """Unweighted mean of the corpora's UAR in `pooled`."""
+    """In order of fold and seed."""
+    energy: Energy | None
+    """Of all that is in here; None: not measured."""
 
 
-def summarise(folds: tuple[FoldResult, ...]) -> tuple[dict[str, Scores], float]:
-    """Return the scores per corpus over all folds' test clips, and their corpus-macro UAR."""
-    corpora = list(dict.fromkeys(corpus for fold in folds for corpus in fold.test["quantized"].corpora))
-    pooled = {
-        corpus: merge(
-            fold.test["quantized"].corpora[corpus] for fold in folds if corpus in fold.test["quantized"].corpora
-        )
-        for corpus in corpora
-    }
-    return pooled, corpus_macro_uar(pooled)
-
-
-def fold_folder(run: Path, fold: int | None) -> Path:
-    """Return where a fold's files lie."""
-    return run / ("by-clip" if fold is None else f"fold-{fold}")
+def fold_folder(run: Path, fold: int | None, seed: int) -> Path:
+    """Return where the files of a fold and seed lie."""
+    return run / ("only" if fold is None else f"fold-{fold}") / f"seed-{seed}"
 
 
 def read_run(folder: Path) -> Run:

@@ -1,9 +1,9 @@
-"""The decision's settings, chosen on validation speakers: bias, smoothing, threshold, silence.
+"""The decision's settings, chosen on validation speakers: bias, temperature, smoothing, threshold, silence.
 
 Each is chosen by a stated rule, one after the other, so that the same validation clips give the same settings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from broker.contract.decision import CLASSES, DecisionSpec, smooth
 from training.config import DecisionRules
 from training.replay import Heard
 
-__all__ = ["choose_decision", "fit_bias", "rescale"]
+__all__ = ["choose_decision", "fit_bias", "fit_temperature", "rescale"]
 
 Probabilities = npt.NDArray[np.float32]
 Truth = npt.NDArray[np.int64]
@@ -49,6 +49,24 @@ def fit_bias(truth: Truth, clips: Sequence[Probabilities]) -> npt.NDArray[np.flo
 
     best = min(candidates, key=loss)
     return np.asarray(best - best.mean())
+
+
+def fit_temperature(truth: Truth, told: Callable[[float], Sequence[Probabilities]]) -> float:
+    """Return the temperature, 0.3 to 5, with the least class-balanced log loss of the clips' means.
+
+    Args:
+        truth: shape (clips,), indices into `CLASSES`.
+        told: from a temperature to the window probabilities of each clip, shape (windows, 3).
+
+    Source: Guo et al. 2017 (temperature scaling).
+    """
+    weight = 1 / np.bincount(truth, minlength=len(CLASSES))[truth]
+
+    def loss(temperature: float) -> float:
+        means = np.stack([clip.mean(axis=0) for clip in told(temperature)])
+        return float(-(weight * np.log(np.maximum(means[np.arange(len(truth)), truth], 1e-6))).sum())
+
+    return float(min(np.geomspace(0.3, 5, 57), key=loss))
 
 
 def choose_decision(

@@ -1,185 +1,180 @@
-"""`train`: from prepared clips to quantized models with their scores. One fold reads top to bottom."""
+"""`train`: from prepared clips to quantized models with their scores, fold by fold and seed by seed.
+
+What is finished is kept: after an interruption the same command goes on with the fold and seed that were cut short.
+"""
 
 import datetime as dt
+import logging
 import os
 import platform
-import time
-from collections import Counter
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
-from broker.contract.decision import CLASSES
 from broker.contract.errors import DataError, SettingsError
-from training.clips import Clip, Collection, open_cache
-from training.config import Experiment, PaperViews
-from training.evaluate import figures, judge_clips
-from training.examples import load_examples
-from training.fit import clip_probabilities, fit
-from training.network import convert, export_form
-from training.plots import plot_confusion, plot_curves
-from training.replay import Heard, listen
-from training.results import RESULTS_NAME, FoldResult, Machine, Run, fold_folder, read_run, summarise
-from training.runtime import Runner
-from training.splits import FOLDS, Split, runnable_folds, split_clips, split_speakers
-from training.thresholds import choose_decision, fit_bias, rescale
-from training.views import crop, drop_at_random
+from training.clips import Collection, open_cache
+from training.config import Experiment
+from training.corpora import relabel, trains
+from training.energy import Meter
+from training.fold import train_fold
+from training.listed import only_listed
+from training.results import RESULTS_NAME, Energy, FoldResult, Machine, Run, read_run
+from training.splits import (
+    FOLDS,
+    Split,
+    runnable_folds,
+    split_by_clip_folds,
+    split_everything,
+    split_fixed,
+    split_speakers,
+)
 
-__all__ = ["train", "train_fold"]
+__all__ = ["Options", "train"]
 
-_NO_GATE_DBFS: Final = -1000.0
+log = logging.getLogger(__name__)
 
 
-def train(experiment: Experiment, prepared: Path, out: Path, fold: int | None = None) -> Run:
+class Options(NamedTuple):
+    """How to run an experiment; none of it changes what a fold and seed come to."""
+
+    fold: int | None = None
+    """The one fold to run; None: all whose speakers are at hand."""
+    seeds: int | None = None
+    """How many of the experiment's seeds to run, from the first; None: all."""
+    noise: bool = False
+    """Whether to test in noise as well."""
+    again: bool = False
+    """Whether to repeat what an earlier run has finished."""
+    country: str | None = None
+    """ISO 3166 alpha-3: whose electricity is counted; None: none is."""
+
+
+def train(experiment: Experiment, prepared: Path, out: Path, options: Options | None = None) -> Run:
     """Return the results of an experiment, after writing them and the models to `out`.
 
     Args:
         experiment: what to train.
         prepared: cache that `prepare` wrote.
         out: run folder.
-        fold: the one fold to run; None: all whose speakers are at hand.
+        options: which folds, tested how.
 
     Raises:
-        SettingsError: the fold has no speaker here, or the run folder cannot be made.
+        SettingsError: the fold has no speaker here, or the run folder cannot be made or belongs to other settings.
         DataError: there is no usable cache, or a split would leak.
     """
-    collection = open_cache(prepared)
+    options = options or Options()
+    collection = _labelled(experiment, open_cache(prepared))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         msg = f"{out}: the run folder cannot be made ({error.strerror}); choose another --out"
         raise SettingsError(msg) from error
-    splits = _splits(experiment, collection, fold)
-    folds = _kept(out, experiment, {split.fold for split in splits})
-    for split in splits:
-        folds.append(train_fold(experiment, collection, split, out, prepared / "features"))
-        folds.sort(key=lambda item: -1 if item.fold is None else item.fold)
-        pooled, macro_uar = summarise(tuple(folds))
-        run = Run(
-            experiment=experiment.name,
-            created=dt.datetime.now(tz=dt.UTC).date().isoformat(),
-            settings=experiment,
-            machine=_machine(),
-            folds=tuple(folds),
-            pooled=pooled,
-            macro_uar=macro_uar,
-        )
-        (out / RESULTS_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1))
+    splits = _splits(experiment, collection, options.fold)
+    seeds = experiment.recipe.seeds[: options.seeds]
+    before = _before(out, experiment)
+    again = {(split.fold, seed) for split in splits for seed in seeds} if options.again else set()
+    folds = [item for item in before.folds if (item.fold, item.seed) not in again] if before else []
+    done = {(item.fold, item.seed) for item in folds}
+    run = _write(out, experiment, folds, before.energy if before else None) if folds else None
+    for seed in seeds:
+        for split in splits:
+            if (split.fold, seed) in done:
+                continue
+            with Meter(options.country) as meter:
+                result = train_fold(
+                    experiment, collection, split, seed, out, store=prepared / "features", noise=options.noise
+                )
+            folds.append(result)
+            run = _write(out, experiment, folds, _add(run.energy if run else None, meter.energy))
+    if run is None:
+        msg = f"{out}: nothing to train"
+        raise DataError(msg)
     return run
 
 
-def train_fold(experiment: Experiment, collection: Collection, split: Split, out: Path, store: Path) -> FoldResult:
-    """Return the result of one split, after writing its models and pictures.
-
-    Args:
-        experiment: what to train.
-        collection: how to hear the clips.
-        split: who trains, validates, is tested.
-        out: run folder.
-        store: folder for features of training views.
-    """
-    began = time.monotonic()
-    fold = split.fold
-    paper = experiment.views if isinstance(experiment.views, PaperViews) else None
-    training = drop_at_random(split.training, paper, experiment.recipe.seed) if paper else split.training
-    examples = load_examples(collection, training, experiment, store)
-    normalisation = examples.normalisation()
-
-    def hear(clip: Clip) -> Heard:
-        return listen(collection.read(clip), experiment.features, normalisation, experiment.window)
-
-    def hear_crop(clip: Clip) -> Heard:
-        samples = crop(collection.read(clip), paper) if paper else collection.read(clip)
-        return listen(samples, experiment.features, normalisation, experiment.window)
-
-    # Weights and epoch.
-    truth = np.array([CLASSES.index(clip.label) for clip in split.validation])
-    validation = [hear(clip) for clip in split.validation]
-    chosen_by = [hear_crop(clip) for clip in split.validation] if paper else validation
-    title = "by clip" if fold is None else f"fold {fold}"
-    fitted = fit(examples, list(zip(split.validation, chosen_by, strict=True)), experiment, title)
-
-    # Prior, smoothing, thresholds: on the validation clips, as a node hears them.
-    probabilities = clip_probabilities(fitted.model, validation)
-    bias = fit_bias(truth, probabilities) if experiment.decision.correct_prior else np.zeros(len(CLASSES))
-    decision = choose_decision(truth, validation, [rescale(item, bias) for item in probabilities], experiment.decision)
-
-    # Files.
-    exported = export_form(experiment.network, fitted.model, bias)
-    content = {"float": convert(exported, quantize=False), "quantized": convert(exported, quantize=True)}
-    folder = fold_folder(out, fold)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "reference.tflite").write_bytes(content["float"])
-    (folder / "model.tflite").write_bytes(content["quantized"])
-
-    # Exam: by the node's path, on LiteRT.
-    runners = {name: Runner(data, f"{title} {name}") for name, data in content.items()}
-    quantized = {"quantized": runners["quantized"]}
-    judged = judge_clips(split.test, hear, runners, decision, f"{title} test")
-    checked = judge_clips(split.validation, hear, quantized, decision, f"{title} validation")
-    cropped = None
-    if paper:
-        ungated = msgspec.structs.replace(decision, silent_below_dbfs=_NO_GATE_DBFS)  # the paper labels every crop
-        cropped = judge_clips(split.test, hear_crop, {"float": runners["float"]}, ungated, f"{title} crops")
-    labels = {name: [item.label for verdict in items for item in verdict.decisions] for name, items in judged.items()}
-    result = FoldResult(
-        fold=fold,
-        split=split.name,
-        training_speakers=_speakers(training),
-        validation_speakers=_speakers(split.validation),
-        test_speakers=_speakers(split.test),
-        training_clips=dict(Counter(clip.corpus for clip in training)),
-        epochs=fitted.epochs,
-        best_epoch=fitted.best,
-        parameters=int(fitted.model.count_params()),
-        float_bytes=len(content["float"]),
-        quantized_bytes=len(content["quantized"]),
-        normalisation=normalisation,
-        bias=tuple(round(float(value), 4) for value in bias),
-        decision=decision,
-        validation=figures(split.validation, checked["quantized"]),
-        test={name: figures(split.test, verdicts) for name, verdicts in judged.items()},
-        test_cropped=figures(split.test, cropped["float"]) if cropped else None,
-        same_windows=float(np.mean([a == b for a, b in zip(labels["float"], labels["quantized"], strict=True)])),
-        seconds=round(time.monotonic() - began, 1),
-    )
-    plot_curves(result, folder / "curves.png")
-    plot_confusion(result.test["quantized"], f"{title}, quantized, test speakers", folder / "confusion.png")
-    return result
+def _labelled(experiment: Experiment, collection: Collection) -> Collection:
+    """Return the clips that the experiment uses, labelled by its merge."""
+    clips = relabel(collection.clips, experiment.merge)
+    if experiment.split.only_listed:
+        listed = only_listed(clips, Path(experiment.split.only_listed))
+        if listed.absent:
+            log.warning("%d of the %d recordings listed are not here", len(listed.absent), listed.wanted)
+        clips = (*listed.clips, *(clip for clip in clips if not trains(clip.corpus)))
+    return msgspec.structs.replace(collection, clips=clips)
 
 
-def _splits(experiment: Experiment, collection: Collection, fold: int | None) -> list[Split]:
-    if experiment.split.by == "clip":
-        if fold is not None:
-            msg = f"--fold {fold}: this experiment splits by clip and has no folds; leave --fold out"
-            raise SettingsError(msg)
-        return [split_clips(collection.clips, experiment.recipe.seed)]
-    runnable = runnable_folds(collection.clips)
-    if not runnable:
-        msg = "no fold can be run: speakers of two folds at least are needed; prepare more of the corpora"
-        raise DataError(msg)
-    if fold is not None and fold not in runnable:
-        msg = (
-            f"--fold {fold}: allowed are {', '.join(map(str, runnable))} (of {len(FOLDS)}; others have no speaker here)"
-        )
+def _splits(experiment: Experiment, collection: Collection, fold: int | None) -> Sequence[Split]:
+    choice, clips = experiment.split, collection.clips
+    if choice.by == "speaker":
+        runnable = runnable_folds(clips)
+        if not runnable:
+            msg = "no fold can be run: speakers of two folds at least are needed; prepare more of the corpora"
+            raise DataError(msg)
+        chosen = _one_of(runnable, fold, f"(of {len(FOLDS)}; others have no speaker here)")
+        return [split_speakers(clips, number, choice.validating) for number in chosen]
+    if choice.by == "clip":
+        splits = split_by_clip_folds(clips, experiment.recipe.seed, choice.clip_folds)
+        return [splits[number] for number in _one_of(tuple(range(len(splits))), fold, "by clip")]
+    if fold is not None:
+        msg = f"--fold {fold}: this experiment's split ({choice.by}) has no folds; leave --fold out"
         raise SettingsError(msg)
-    validating = {str(corpus): count for corpus, count in experiment.split.validating.items()}
-    return [split_speakers(collection.clips, number, validating) for number in (runnable if fold is None else (fold,))]
+    if choice.by == "fixed":
+        return [split_fixed(clips, choice.validation_speakers, choice.test_speakers)]
+    return [split_everything(clips, choice.validating)]
 
 
-def _kept(out: Path, experiment: Experiment, running: set[int | None]) -> list[FoldResult]:
-    """Return the results of folds that an earlier run of the same experiment left and this one does not repeat."""
+def _one_of(runnable: tuple[int, ...], fold: int | None, note: str) -> tuple[int, ...]:
+    if fold is None:
+        return runnable
+    if fold not in runnable:
+        msg = f"--fold {fold}: allowed are {', '.join(map(str, runnable))} {note}"
+        raise SettingsError(msg)
+    return (fold,)
+
+
+def _before(out: Path, experiment: Experiment) -> Run | None:
+    """Return what an earlier run of the same experiment left.
+
+    Raises:
+        SettingsError: the folder holds another experiment's results.
+    """
     if not (out / RESULTS_NAME).is_file():
-        return []
+        return None
     before = read_run(out)
-    return [item for item in before.folds if item.fold not in running] if before.settings == experiment else []
+    if before.settings != experiment:
+        msg = f"{out}: holds results of other settings; choose another --out, or remove it"
+        raise SettingsError(msg)
+    return before
 
 
-def _speakers(clips: tuple[Clip, ...]) -> tuple[str, ...]:
-    return tuple(sorted({clip.speaker for clip in clips}))
+def _write(out: Path, experiment: Experiment, folds: list[FoldResult], energy: Energy | None) -> Run:
+    folds.sort(key=lambda item: (-1 if item.fold is None else item.fold, item.seed))
+    run = Run(
+        experiment=experiment.name,
+        created=dt.datetime.now(tz=dt.UTC).date().isoformat(),
+        settings=experiment,
+        machine=_machine(),
+        folds=tuple(folds),
+        energy=energy,
+    )
+    temporary = out / f".{RESULTS_NAME}.part"
+    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1))
+    temporary.replace(out / RESULTS_NAME)
+    return run
+
+
+def _add(first: Energy | None, second: Energy | None) -> Energy | None:
+    if first is None or second is None:
+        return first or second
+    return Energy(
+        kilowatt_hours=first.kilowatt_hours + second.kilowatt_hours,
+        co2_kg=first.co2_kg + second.co2_kg,
+        country=second.country,
+        seconds=first.seconds + second.seconds,
+    )
 
 
 def _machine() -> Machine:

@@ -1,63 +1,85 @@
-"""Altered copies of a training clip, each by its own seed.
+"""Views of a training clip: as it is and altered, each by its own seed.
 
-A seed is made of the clip's content, the experiment's seed and the copy's number.
-
-A copy depends on nothing but these, so the copies of a clip are the same in every fold and in every run.
+A seed is made of the clip's content, the experiment's seed and the view's number. A view depends on nothing but these
+and the settings, so it is the same in every run and in every fold, whatever is made before it. Babble is the exception:
+it is made of the other clips of the training side, and another fold holds others (`in_crowd` tells which views).
 """
 
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 
-from broker.contract.windows import WindowSpec
+from training.alterations import alter, draw_alteration, pad
+from training.background import Crowd
 from training.clips import RATE_HZ, Clip
-from training.config import PaperViews, Views
+from training.config import Experiment, PaperViews
 from training.corpora import Emotion
-from training.synthetic import noise
+from training.view_settings import Views
 
-__all__ = ["VIEWS_VERSION", "crop", "drop_at_random", "paper_views", "product_views", "random_for"]
+__all__ = [
+    "VIEWS_VERSION",
+    "crop",
+    "drop_at_random",
+    "in_crowd",
+    "make_views",
+    "paper_views",
+    "random_for",
+    "view_count",
+]
 
 Samples = npt.NDArray[np.float32]
 
-VIEWS_VERSION: Final = 1
-"""Changes when the same settings make other copies, so that stored features are made again."""
+VIEWS_VERSION: Final = 2
+"""Changes when the same settings make other views, so that stored features are made again."""
 
-_MARGIN_S: Final = 0.25
-"""Silence kept free on both sides of a clip, so that a drawn window may begin before or end after the speech."""
-
-
-def random_for(clip: Clip, seed: int, copy: int) -> np.random.Generator:
-    """Return the source of randomness of one copy of one clip."""
-    return np.random.default_rng((seed, copy, int(clip.sha256[:16], 16)))
+_PAPER_VIEWS: Final = 2
 
 
-def product_views(samples: Samples, clip: Clip, views: Views, window: WindowSpec, seed: int) -> list[Samples]:
-    """Return the clip as it is and altered, each padded to more than one window.
+def random_for(clip: Clip, seed: int, number: int) -> np.random.Generator:
+    """Return the source of randomness of one view of one clip."""
+    return np.random.default_rng((seed, number, int(clip.sha256[:16], 16)))
+
+
+def view_count(views: Views | PaperViews) -> int:
+    """Return how many views a clip has."""
+    return _PAPER_VIEWS if isinstance(views, PaperViews) else 1 + len(views.copies)
+
+
+def in_crowd(clip: Clip, experiment: Experiment) -> frozenset[int]:
+    """Return the numbers of a clip's views in which other clips are heard."""
+    if isinstance(experiment.views, PaperViews):
+        return frozenset()
+    drawn = {
+        number: draw_alteration(copy, random_for(clip, experiment.recipe.seed, number))
+        for number, copy in enumerate(experiment.views.copies, 1)
+    }
+    return frozenset(number for number, alteration in drawn.items() if alteration.noise == "babble")
+
+
+def make_views(
+    samples: Samples, clip: Clip, experiment: Experiment, numbers: frozenset[int], crowd: Crowd
+) -> dict[int, Samples]:
+    """Return some of a clip's views, by number, each shape (length,), float32, at 16 kHz.
 
     Args:
         samples: shape (n,), float32, at 16 kHz.
         clip: whose they are.
-        views: what to alter.
-        window: the window that will be drawn from the copies.
-        seed: the experiment's.
+        experiment: whose views, window and seed.
+        numbers: which views, of range(view_count(experiment.views)).
+        crowd: training clips that may babble.
     """
-    made = []
-    for copy in range(views.copies):
-        random = random_for(clip, seed, copy)
-        if copy == 0:
-            made.append(_pad(samples, window))
+    views, seed = experiment.views, experiment.recipe.seed
+    if isinstance(views, PaperViews):
+        return dict(enumerate(paper_views(samples, clip, views, seed)))
+    made = {}
+    for number in sorted(numbers):
+        if number == 0:
+            made[number] = pad(samples, experiment.window)
             continue
-        speed = float(random.choice(views.speeds))
-        altered = samples if speed == 1 else soxr.resample(samples, RATE_HZ * speed, RATE_HZ).astype(np.float32)
-        altered = _tilt(_pad(altered, window), random.uniform(-views.tilt_db, views.tilt_db))
-        if random.random() < views.noisy:
-            colour = random.choice(("white", "pink", "brown"))
-            ratio = 10 ** (random.uniform(*views.snr_db) / 20)
-            altered = altered + noise(len(altered), colour, random) * np.float32(_active_rms(altered) / ratio)
-        gain = 10 ** (random.uniform(-views.gain_db, views.gain_db) / 20)
-        made.append(np.clip(altered * np.float32(gain), -1, 1))
+        random = random_for(clip, seed, number)
+        alteration = draw_alteration(views.copies[number - 1], random)
+        made[number] = alter(samples, clip, alteration, experiment.window, crowd, random)
     return made
 
 
@@ -95,25 +117,3 @@ def drop_at_random(clips: tuple[Clip, ...], views: PaperViews, seed: int) -> tup
     return tuple(
         clip for clip in clips if random_for(clip, seed, 0).random() >= share.get(clip.emotion, views.drop_unpleasant)
     )
-
-
-def _pad(samples: Samples, window: WindowSpec) -> Samples:
-    margin = round(_MARGIN_S * RATE_HZ)
-    return np.pad(samples, (margin, margin + max(0, window.length_samples - len(samples))))
-
-
-def _tilt(samples: Samples, total_db: float) -> Samples:
-    """Return the samples with a spectrum tilted linearly in dB over log frequency, 100 Hz to half the rate."""
-    length = 1 << (2 * len(samples) - 1).bit_length()  # room for the filter's tail, and quick to transform
-    spectrum = np.fft.rfft(samples, length)
-    frequency = np.maximum(np.fft.rfftfreq(length, 1 / RATE_HZ), 100)
-    place = np.log(frequency / 100) / np.log(RATE_HZ / 2 / 100) - 0.5
-    tilted = np.fft.irfft(spectrum * 10 ** (total_db * place / 20), length)[: len(samples)]
-    return np.asarray(tilted, dtype=np.float32)
-
-
-def _active_rms(samples: Samples) -> float:
-    """Return the root mean square over the louder half of 20 ms blocks, so that pauses do not count."""
-    blocks = samples[: len(samples) // 320 * 320].reshape(-1, 320)
-    power = np.sort(np.mean(blocks.astype(np.float64) ** 2, axis=1))
-    return float(np.sqrt(np.mean(power[len(power) // 2 :])))

@@ -4,26 +4,19 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
 
+from broker.contract.bundle import Bundle, read_bundle, write_bundle
+from edge_node.models import factory_bundle
 from training.clips import Clip, digest
 from training.corpora import CLASS_OF, Emotion
-from training.synthetic import voiced
+from training.synthetic import voiced, write_corpora
 
 Write = Callable[..., Path]
-
-PITCH_HZ = {
-    "neutral": 110.0,
-    "happy": 330.0,
-    "surprised": 360.0,
-    "angry": 200.0,
-    "fearful": 210.0,
-    "disgust": 190.0,
-    "sad": 180.0,
-}
 
 
 @pytest.fixture
@@ -60,7 +53,7 @@ def clip() -> Callable[..., Clip]:
         speaker: str = "ravdess_01", emotion: Emotion = Emotion.SAD, stem: str = "a", sha256: str | None = None
     ) -> Clip:
         return Clip(
-            corpus=speaker.split("_", maxsplit=1)[0],  # type: ignore[arg-type]  # a literal, by construction
+            corpus=speaker.split("_", maxsplit=1)[0],
             speaker=speaker,
             sex="male",
             emotion=emotion,
@@ -79,31 +72,31 @@ def clip() -> Callable[..., Clip]:
 def tiny_corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """RAVDESS and SAVEE speakers of folds 0 and 1, whose pitch tells the emotion."""
     folder = tmp_path_factory.mktemp("corpora")
-    random = np.random.default_rng(7)
-
-    def record(path: Path, emotion: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pitch = PITCH_HZ[emotion] * random.uniform(0.95, 1.05)
-        soundfile.write(path, voiced(19_200, 16_000, pitch, random.uniform(-30, -20), random), 16_000)
-
-    emotions = ("neutral", "neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-    for actor in (1, 2, 6, 7, 8, 9):
-        for code, emotion in enumerate(emotions, 1):
-            for take in (1, 2):
-                record(folder / f"Actor_{actor:02d}" / f"03-01-{code:02d}-01-01-{take:02d}-{actor:02d}.wav", emotion)
-    letters = {
-        "n": "neutral",
-        "h": "happy",
-        "su": "surprised",
-        "a": "angry",
-        "f": "fearful",
-        "d": "disgust",
-        "sa": "sad",
-    }
-    for speaker in ("DC", "JE", "JK"):
-        for letter, emotion in letters.items():
-            record(folder / "AudioData" / speaker / f"{letter}01.wav", emotion)
+    write_corpora(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def examined_bundle() -> Bundle:
+    """The factory model with a manifest as if RAVDESS 01 and SAVEE DC had not trained it."""
+    bundle = read_bundle(factory_bundle(), "factory.bundle")
+    held_out = ("ravdess_01", "savee_DC")
+    training = bundle.manifest.training
+    training = msgspec.structs.replace(
+        training,
+        trained_speakers=tuple(name for name in training.trained_speakers if name not in held_out),
+        validation_speakers=tuple(name for name in training.validation_speakers if name not in held_out),
+        held_out_speakers=held_out,
+    )
+    manifest = msgspec.structs.replace(bundle.manifest, training=training)
+    return msgspec.structs.replace(bundle, manifest=manifest, card={})
+
+
+@pytest.fixture(scope="session")
+def examined_path(examined_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("examined") / "factory.bundle"
+    path.write_bytes(write_bundle(examined_bundle))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,15 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from broker.contract.decision import Label
-from training.corpora import CLASS_OF, CORPORA, Emotion, parse_name
+from broker.contract.errors import SettingsError
+from training.clips import Clip
+from training.corpora import CLASS_OF, CORPORA, EMOTION_WORDS, Emotion, Merge, corpora_in, relabel, title_of, trains
+from training.names import parse_name
+
+Make = Callable[..., Clip]
 
 
 @pytest.mark.parametrize(
@@ -18,12 +24,16 @@ from training.corpora import CLASS_OF, CORPORA, Emotion, parse_name
         ("TESS/OAF_neutral/OA_bite_neutral.wav", "tess_OAF", Emotion.NEUTRAL, "female"),
         ("SAVEE/ALL/DC_sa09.wav", "savee_DC", Emotion.SAD, "male"),
         ("AudioData/KL/su15.wav", "savee_KL", Emotion.SURPRISED, "male"),
+        ("CREMA-D/AudioWAV/1001_DFA_ANG_XX.wav", "cremad_1001", Emotion.ANGRY, None),
+        ("AudioWAV/1091_IEO_FEA_HI.wav", "cremad_1091", Emotion.FEARFUL, None),
+        ("1040_ITH_SAD_X.wav", "cremad_1040", Emotion.SAD, None),
+        ("1064_IEO_DIS_MD.wav", "cremad_1064", None, None),
         ("wav/03a01Fa.wav", "emodb_03", Emotion.HAPPY, "male"),
         ("wav/16b10Wb.wav", "emodb_16", Emotion.ANGRY, "female"),
         ("wav/08a02Lc.wav", "emodb_08", None, "female"),
     ],
 )
-def test_name_official_layouts(path: str, speaker: str, emotion: Emotion | None, sex: str) -> None:
+def test_name_official_layouts(path: str, speaker: str, emotion: Emotion | None, sex: str | None) -> None:
     name = parse_name(Path(path))
     assert name is not None
     assert (name.speaker, name.emotion, name.sex) == (speaker, emotion, sex)
@@ -39,6 +49,11 @@ def test_name_official_layouts(path: str, speaker: str, emotion: Emotion | None,
         "someone/a01.wav",
         "OAF_back_bored.wav",
         "07a01Fa.wav",
+        "1000_DFA_ANG_XX.wav",
+        "1092_DFA_ANG_XX.wav",
+        "1001_ABC_ANG_XX.wav",
+        "1001_DFA_SUR_XX.wav",
+        "1001_DFA_ANG_ZZ.wav",
         "notes.wav",
     ],
 )
@@ -60,5 +75,41 @@ def test_official_sets_have_their_published_sizes() -> None:
         "ravdess": 1440,
         "tess": 2800,
         "savee": 480,
+        "cremad": 7442,
         "emodb": 535,
     }
+    assert [len(corpus.official) for corpus in CORPORA] == [24, 2, 4, 91, 10]
+
+
+def test_corpora_come_in_official_order_and_then_by_name(clip: Make) -> None:
+    clips = [clip(speaker) for speaker in ("shop_s1", "emodb_03", "car_s1", "cremad_1001", "tess_OAF", "shop_s2")]
+    assert corpora_in(clips) == ("tess", "cremad", "emodb", "car", "shop")
+    assert [title_of(corpus) for corpus in corpora_in(clips)] == ["TESS", "CREMA-D", "EMO-DB", "car", "shop"]
+    assert [corpus for corpus in corpora_in(clips) if not trains(corpus)] == ["emodb"]
+
+
+def test_every_emotion_has_its_own_name_among_the_words() -> None:
+    assert all(EMOTION_WORDS[emotion] == emotion for emotion in Emotion)
+    assert all(word == word.lower() for word in EMOTION_WORDS)
+
+
+def test_default_merge_changes_no_label(clip: Make) -> None:
+    clips = tuple(clip(emotion=emotion) for emotion in Emotion)
+    assert relabel(clips, CLASS_OF) == clips
+
+
+def test_merge_gives_labels_and_leaves_out_what_it_does_not_name(clip: Make) -> None:
+    merge: Merge = {
+        Emotion.HAPPY: Label.PLEASANT,
+        Emotion.NEUTRAL: Label.NEUTRAL,
+        Emotion.SURPRISED: Label.UNPLEASANT,
+    }
+    clips = relabel([clip(emotion=emotion) for emotion in Emotion], merge)
+    assert {item.emotion: item.label for item in clips} == merge
+
+
+def test_merge_without_a_class_is_refused(clip: Make) -> None:
+    with pytest.raises(SettingsError, match="no emotion counts as neutral"):
+        relabel([clip()], {Emotion.HAPPY: Label.PLEASANT, Emotion.SAD: Label.UNPLEASANT})
+    with pytest.raises(SettingsError, match="sad = uncertain: allowed are pleasant, neutral, unpleasant"):
+        relabel([clip()], CLASS_OF | {Emotion.SAD: Label.UNCERTAIN})

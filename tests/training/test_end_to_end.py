@@ -12,9 +12,11 @@ from broker.contract.errors import BundleError, DataError, SettingsError
 from training.__main__ import main
 from training.card import read_card
 from training.evaluate import Evaluation
+from training.predictions import by_corpus, read_predictions
 from training.results import read_run
 from training.runtime import Runner, prove
-from training.splits import BY_CLIP
+from training.splits import is_by_clip
+from training.summary import summarise
 
 TINY = """
 name = "tiny"
@@ -32,11 +34,11 @@ hop_samples = 8000
 
 [views]
 kind = "product"
-copies = 2
+copies = [{ speeds = [0.9, 1.1] }]
 
 [network]
 kind = "conv-lstm"
-filters = 16
+convolutions = [{ filters = 16 }]
 units = 16
 pooling = "mean-std"
 dropout = 0.1
@@ -80,18 +82,26 @@ def _read(folder: Path) -> Bundle:
 def test_run_holds_models_pictures_and_scores(work: Path) -> None:
     run = read_run(work / "run")
     fold = run.folds[0]
-    assert {path.name for path in (work / "run/fold-0").iterdir()} == {
+    assert {path.name for path in (work / "run/fold-0/seed-1").iterdir()} == {
         "model.tflite",
         "reference.tflite",
+        "network.keras",
+        "predictions.jsonl",
         "curves.png",
         "confusion.png",
     }
-    assert fold.test_speakers == ("ravdess_01", "ravdess_02", "savee_DC")
-    assert fold.validation_speakers == ("ravdess_06", "ravdess_07", "ravdess_08", "savee_JE")
-    assert fold.test["quantized"].pooled.uar > 0.6  # pitch tells the class
-    assert fold.same_windows > 0.95
+    assert fold.origin.held_out_speakers == ("ravdess_01", "ravdess_02", "savee_DC")
+    assert fold.origin.validation_speakers == ("ravdess_06", "ravdess_07", "ravdess_08", "savee_JE")
+    assert fold.test is not None
+    assert fold.test.models["quantized"].pooled.uar > 0.6  # pitch tells the class
+    assert (fold.test.same_windows or 0) > 0.95
     assert len(fold.epochs) == 10
-    assert run.macro_uar == pytest.approx(fold.test["quantized"].macro_uar)
+    assert fold.temperature > 0
+    summary = summarise(run)
+    assert summary.macro_uar == pytest.approx(fold.test.models["quantized"].macro_uar)
+    assert summary.figures["same decisions"].mean == fold.test.same_windows
+    told = read_predictions(work / "run/fold-0/seed-1")
+    assert by_corpus(told) == fold.test.models["quantized"].corpora
 
 
 def test_bundle_says_where_its_weights_come_from(work: Path) -> None:
@@ -101,7 +111,7 @@ def test_bundle_says_where_its_weights_come_from(work: Path) -> None:
     assert bundle.manifest.training.held_out_speakers == ("ravdess_01", "ravdess_02", "savee_DC")
     assert bundle.licence == "for tests\n"
     assert bundle.reference is not None
-    assert bundle.card["cross_validation"]["tiny"]["all_folds_corpus_macro_uar"] == read_run(work / "run").macro_uar
+    assert read_card(bundle).cross_validation["tiny"] == summarise(read_run(work / "run"))
 
 
 def test_bundle_card_tells_every_speaker_apart(work: Path, tmp_path: Path) -> None:
@@ -110,7 +120,7 @@ def test_bundle_card_tells_every_speaker_apart(work: Path, tmp_path: Path) -> No
     assert main([*_bundle(work), "--out", str(out), "--data", data, "--compare", run, "--compare", run]) == 0
     card = read_card(read_bundle(out.read_bytes(), "told.bundle"))
     assert [group.standing for group in card.speakers] == ["held out", "validation", "training"]
-    assert card.speakers[0].models == card.held_out == read_run(work / "run").folds[0].test
+    assert card.speakers[0] == card.exam[0] == read_run(work / "run").folds[0].test
     assert card.speakers[1].models["quantized"] == card.validation
     assert card.cross_validation["tiny"].by == "speaker"
     assert read_card(_read(work)).speakers == ()  # without --data
@@ -132,12 +142,12 @@ def test_bundle_reproduces_its_golden_vectors(work: Path) -> None:
 
 def test_evaluate_prints_one_json_object(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["evaluate", "--bundle", str(work / "tiny.bundle"), "--data", str(work / "prepared"), "--json"]
-    assert main([*asked, "--speakers", "all", "--plot", str(work / "evaluation.png")]) == 0
+    assert main([*asked, "--no-noise", "--speakers", "all", "--plot", str(work / "evaluation.png")]) == 0
     evaluation = msgspec.json.decode(capsys.readouterr().out, type=Evaluation)
     assert [group.standing for group in evaluation.groups] == ["held out", "validation", "training"]
     assert ["optimistic" in group.note for group in evaluation.groups] == [False, True, True]
     held_out = evaluation.groups[0]
-    assert held_out.models["quantized"] == read_run(work / "run").folds[0].test["quantized"]
+    assert held_out == read_run(work / "run").folds[0].test
     assert held_out.same_windows is not None
     assert held_out.same_windows > 0.95
     assert (work / "evaluation.png").stat().st_size > 1000
@@ -155,7 +165,8 @@ def test_evaluate_reads_recordings_as_well_as_a_cache(
 
 
 def test_evaluate_tables_name_the_split(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", "--bundle", str(work / "tiny.bundle"), "--data", str(work / "prepared")]) == 0
+    asked = ["evaluate", "--bundle", str(work / "tiny.bundle"), "--data", str(work / "prepared"), "--no-noise"]
+    assert main(asked) == 0
     out = capsys.readouterr().out
     assert "split: by speaker, fold 0" in out
     assert "float and quantized agree on" in out
@@ -176,13 +187,55 @@ def test_evaluate_without_new_speakers_says_so(work: Path, tmp_path: Path, capsy
 def test_training_twice_gives_the_same_model_and_folds_add_up(work: Path) -> None:
     """To the last bit only on a quiet machine: sums on the CPU depend on where the memory happens to lie."""
     assert main(_train(work, out="again")) == 0
-    first, again = (Runner((work / run / "fold-0/reference.tflite").read_bytes(), run) for run in ("run", "again"))
+    first, again = (
+        Runner((work / run / "fold-0/seed-1/reference.tflite").read_bytes(), run) for run in ("run", "again")
+    )
     inputs = np.random.default_rng(0).standard_normal((8, 30, 12)).astype(np.float32)
     assert np.allclose([first(each) for each in inputs], [again(each) for each in inputs], atol=0.02)
     assert main([*_train(work, out="again"), "--fold", "1"]) == 0
     run = read_run(work / "again")
     assert [fold.fold for fold in run.folds] == [0, 1]
-    assert run.pooled["ravdess"].clips == sum(fold.test["quantized"].corpora["ravdess"].clips for fold in run.folds)
+    tested = [fold.test.models["quantized"].corpora["ravdess"].clips for fold in run.folds if fold.test]
+    assert summarise(run).corpora["ravdess"].clips == sum(tested)
+
+
+def test_training_again_keeps_what_is_finished(work: Path) -> None:
+    model = work / "run/fold-0/seed-1/model.tflite"
+    before = (model.stat().st_mtime_ns, read_run(work / "run"))
+    assert main(_train(work)) == 0
+    assert (model.stat().st_mtime_ns, read_run(work / "run")) == before
+
+
+def test_training_into_a_run_of_other_settings_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = work / "other.toml"
+    config.write_text(TINY.replace("dropout = 0.1", "dropout = 0.2"))
+    assert main([*_train(work), "--config", str(config)]) == SettingsError.exit_code
+    assert "holds results of other settings" in capsys.readouterr().err
+
+
+def test_two_seeds_and_a_refit_give_a_spread(work: Path) -> None:
+    config = work / "seeds.toml"
+    config.write_text(TINY.replace("epochs = 10", "epochs = 2\nseeds = [1, 2]\nrefit = true"))
+    assert main([*_train(work, out="seeds"), "--config", str(config)]) == 0
+    run = read_run(work / "seeds")
+    assert [(fold.fold, fold.seed) for fold in run.folds] == [(0, 1), (0, 2)]
+    spread = summarise(run).figures["corpus-macro UAR"]
+    told = [fold.test.models["quantized"].macro_uar for fold in run.folds if fold.test]
+    assert (spread.low, spread.high) == (min(told), max(told))
+    assert set(run.folds[0].origin.validation_speakers) <= set(run.folds[0].origin.trained_speakers)
+
+
+def test_model_of_all_speakers_is_tested_on_nobody(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, out, bundle = work / "all.toml", work / "all", work / "all.bundle"
+    config.write_text(TINY.replace("epochs = 10", "epochs = 1"))
+    asked = ["--config", str(config), "--data", str(work / "prepared"), "--out", str(out)]
+    assert main(["train", "--all-speakers", *asked]) == 0
+    assert read_run(out).folds[0].test is None
+    assert main([*_bundle(work, "--compare", str(work / "run")), "--run", str(out), "--out", str(bundle)]) == 0
+    assert set(read_card(read_bundle(bundle.read_bytes(), "all")).cross_validation) == {"tiny"}
+    capsys.readouterr()
+    assert main(["evaluate", "--bundle", str(bundle), "--data", str(work / "prepared")]) == DataError.exit_code
+    assert "--speakers all" in capsys.readouterr().err
 
 
 def test_split_by_clip_is_called_optimistic_everywhere(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,13 +254,14 @@ def test_split_by_clip_is_called_optimistic_everywhere(work: Path, capsys: pytes
     ]
     assert main(asked) == 0
     assert "OPTIMISTIC" in capsys.readouterr().out
-    assert read_run(out).folds[0].split == BY_CLIP
+    assert [is_by_clip(fold.origin.split) for fold in read_run(out).folds] == [True] * 5
     assert read_run(out).experiment == "tiny-by-clip"
     bundle = work / "by-clip.bundle"
     assert main([*_bundle(work), "--run", str(out), "--out", str(bundle)]) == 0
-    assert main(["evaluate", "--bundle", str(bundle), "--data", str(work / "prepared"), "--speakers", "all"]) == 0
+    seen = ["evaluate", "--no-noise", "--bundle", str(bundle), "--data", str(work / "prepared"), "--speakers", "all"]
+    assert main(seen) == 0
     assert "optimistic" in capsys.readouterr().out
-    assert main([*asked, "--fold", "0"]) == SettingsError.exit_code
+    assert main([*asked, "--fold", "5"]) == SettingsError.exit_code
 
 
 @pytest.mark.parametrize(

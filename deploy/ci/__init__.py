@@ -1,0 +1,1 @@
+"""What continuous integration runs; not in the wheel."""
