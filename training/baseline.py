@@ -5,6 +5,7 @@ by looking at clips, so a fold's validation side trains it too.
 """
 
 import datetime as dt
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from broker.contract.decision import CLASSES
@@ -19,15 +22,13 @@ from broker.contract.errors import DataError, SettingsError
 from training.clips import Clip, Collection
 from training.config import SplitChoice
 from training.corpora import corpora_in, title_of, trains
-from training.exam import Condition
-from training.functionals import COUNT, SET, load_functionals
+from training.functionals import COUNT, SET, Noise, load_functionals
 from training.metrics import Scores, corpus_macro_uar
 from training.noise import COLOURS, LEVELS_DB, Colour, describe
 from training.predictions import PREDICTIONS_NAME, Prediction, by_corpus, score_predictions, write_predictions
 from training.progress import track
 from training.splits import FOLDS, Split, runnable_folds, split_by_clip_folds, split_speakers, trainable
 from training.svm import COST, GAMMA, open_svm
-from training.tables import grid, open_console, say, share
 
 __all__ = [
     "BASELINE_NAME",
@@ -42,6 +43,8 @@ __all__ = [
 
 BASELINE_NAME: Final = "baseline.json"
 
+_WIDTH: Final = 110
+"""Columns where the output is no terminal."""
 _SEED: Final = 1
 """Of the random split by clip; the classifier itself draws nothing."""
 
@@ -118,7 +121,7 @@ def baseline(
     rows = load_functionals(collection, tested if noise else (), store)
     quiet = rows[None]
 
-    answers: dict[Condition | None, list[Predictions]] = {condition: [] for condition in rows}
+    answers: dict[Noise | None, list[Predictions]] = {condition: [] for condition in rows}
     for split in track(splits, "folds"):
         classify = fit((*split.training, *split.validation), quiet)
         for condition, of_condition in rows.items():
@@ -163,14 +166,13 @@ def save_baseline(result: Baseline, predictions: Predictions, folder: Path) -> N
 
 def print_baseline(result: Baseline) -> None:
     """Print the scores of every fold, of all folds together, in noise, and on corpora never trained on."""
-    console = open_console()
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     split = "by clip, speakers on both sides: OPTIMISTIC" if result.by_clip else "by speaker, on speakers never heard"
-    say(console, f"baseline; split {split}")
-    for said in (result.features, result.classifier, result.noise_rule):
-        if said:
-            say(console, said)
-    table = grid("test", "corpus", "clips", "accuracy", "UAR", "macro-F1", *CLASSES, left=("test", "corpus"))
-    table.columns[-3].header = f"recall {CLASSES[0]}"
+    lines = (f"baseline; split {split}", result.features, result.classifier, result.noise_rule)
+    console.print("\n".join(line for line in lines if line), markup=False, highlight=False, soft_wrap=True)
+    table = Table("test", "corpus", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("clips", "accuracy", "UAR", "macro-F1", f"recall {CLASSES[0]}", *CLASSES[1:]):
+        table.add_column(str(name), justify="right", no_wrap=True)
     for fold in result.folds:
         _add(table, f"fold {fold.fold}", fold.test)
     if len(result.folds) > 1:
@@ -189,9 +191,11 @@ def _add(table: Table, name: str, scores: ClipScores) -> None:
         rows.append(("pooled", scores.pooled))
     for title, each in rows:
         shares = (each.accuracy, each.uar, each.macro_f1, *each.recall)
-        table.add_row(name, title, f"{each.clips:,}", *(share(value) for value in shares))
+        table.add_row(
+            name, title, f"{each.clips:,}", *("-" if value is None else f"{100 * value:.1f}" for value in shares)
+        )
     if len(rows) > 1:
-        table.add_row(name, "corpus-macro", "", "", share(scores.macro_uar))
+        table.add_row(name, "corpus-macro", "", "", f"{100 * scores.macro_uar:.1f}")
     table.add_section()
 
 
@@ -204,8 +208,8 @@ def _fold(split: Split, predictions: Predictions) -> BaselineFold:
     )
 
 
-def _noise(level: int, predictions: dict[Condition | None, Predictions]) -> BaselineNoise:
-    of_colour = {colour: predictions[Condition(colour=colour, below_speech_db=level)] for colour in COLOURS}
+def _noise(level: int, predictions: dict[Noise | None, Predictions]) -> BaselineNoise:
+    of_colour = {colour: predictions[colour, level] for colour in COLOURS}
     return BaselineNoise(
         below_speech_db=level,
         pooled=_scores([item for part in of_colour.values() for item in part]),

@@ -36,11 +36,11 @@ def draw_calibration(runs: Sequence[tuple[str, Seeds]], title: str) -> Figure:
         right.plot(curve.coverage[answered], curve.risk[answered], color=colour(place), linewidth=1.5, label=name)
     left.plot([0, 1], [0, 1], ":", color=GREY, linewidth=1)
     left.set(title="Reliability", xlabel="confidence", ylabel="share that is right", xlim=(1 / 3, 1), ylim=(0, 1))
-    right.set(title="Error if only the surest count", xlabel="share answered", ylabel="share that is wrong")
+    right.set(title="Error among the surest", xlabel="share answered", ylabel="share that is wrong")
     right.set(xlim=(0, 1), ylim=(0, None))
     for axes in (left, right):
-        axes.xaxis.set_major_formatter(PercentFormatter(1))
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(visible=True)
     if len(runs) > 1:
         drawn.legend(

@@ -107,7 +107,7 @@ def _trained(measured: Measured) -> list[Block]:
 
 def _curves(measured: Measured) -> list[Block]:
     draw = partial(draw_curves, measured.run.folds, f"{measured.title}: learning curves")
-    caption = "A line per fold and seed; the dot is the epoch that was kept. Validation speakers chose it."
+    caption = "A line per fold and seed; the dot is the epoch that the validation speakers found best."
     name = f"{measured.name}-curves.png"
     return [
         Heading(text="Learning curves", level=3),
@@ -129,8 +129,7 @@ def _scores(measured: Measured) -> list[Block]:
     ]
     per_fold = [
         (
-            "only" if fold.fold is None else str(fold.fold),
-            str(fold.seed),
+            f"{'only' if fold.fold is None else f'fold {fold.fold}'}, seed {fold.seed}",
             *(share(fold.uar.get(corpus)) for corpus in corpora),
             share(fold.corpus_macro_uar),
             share(fold.accuracy),
@@ -151,9 +150,8 @@ def _scores(measured: Measured) -> list[Block]:
         picture(f"{measured.name}-corpora.png", draw, "Bars of UAR per corpus", OVER_SEEDS if several else "One seed."),
         Table(
             caption=f"{title}: UAR per fold and seed",
-            header=("fold", "seed", *(literal(title_of(corpus)) for corpus in corpora), MACRO, "accuracy"),
+            header=("fold and seed", *(literal(title_of(corpus)) for corpus in corpora), MACRO, "accuracy"),
             rows=tuple(per_fold),
-            texts=2,
         ),
     ]
 

@@ -5,21 +5,24 @@ Source: Eyben et al. 2016, The Geneva Minimalistic Acoustic Parameter Set (GeMAP
 Computing; version 02 as openSMILE 3 defines it.
 """
 
+import multiprocessing
 from collections.abc import Callable, Sequence
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from broker.contract.errors import DataError, SettingsError
 from training.clips import RATE_HZ, Clip, Collection, digest
-from training.exam import Condition
-from training.noise import LEVELS_DB, add_noise, noises
+from training.noise import LEVELS_DB, Colour, add_noise, noises
 from training.progress import track
 
-__all__ = ["COUNT", "SET", "Functionals", "Rows", "load_functionals"]
+__all__ = ["COUNT", "SET", "Functionals", "Noise", "Rows", "load_functionals"]
 
 SET: Final = "eGeMAPSv02"
 COUNT: Final = 88
@@ -28,9 +31,11 @@ Samples = npt.NDArray[np.float32]
 Functionals = npt.NDArray[np.float32]
 Rows = dict[str, Functionals]
 """Shape (88,), float32, by the clip's key."""
+Noise = tuple[Colour, int]
+"""Its colour, and how many dB it lies below the active speech level."""
 
 
-def load_functionals(collection: Collection, in_noise: Sequence[Clip], store: Path) -> dict[Condition | None, Rows]:
+def load_functionals(collection: Collection, in_noise: Sequence[Clip], store: Path) -> dict[Noise | None, Rows]:
     """Return the functionals of all clips in quiet (None), and of some in noise; none is computed twice.
 
     Args:
@@ -43,7 +48,7 @@ def load_functionals(collection: Collection, in_noise: Sequence[Clip], store: Pa
         DataError: the store cannot be written.
     """
     recall = _open(store)
-    rows: dict[Condition | None, Rows] = {None: {}}
+    rows: dict[Noise | None, Rows] = {None: {}}
     for clip in track(collection.clips, f"{SET} functionals"):
         rows[None][clip.key] = recall(clip.sha256, partial(collection.read, clip))
     for clip in track(in_noise, "the same in noise") if in_noise else ():
@@ -52,7 +57,7 @@ def load_functionals(collection: Collection, in_noise: Sequence[Clip], store: Pa
             for level in LEVELS_DB:
                 noisy = add_noise(samples, unit, level)
                 row = recall(digest(noisy.tobytes()), noisy.copy)  # by content: other noise is never mistaken for it
-                rows.setdefault(Condition(colour=colour, below_speech_db=level), {})[clip.key] = row
+                rows.setdefault((colour, level), {})[clip.key] = row
     return rows
 
 
@@ -90,15 +95,33 @@ def _keep(path: Path, row: Functionals) -> Functionals:
 
 
 def _extractor() -> Callable[[Samples], Functionals]:
-    try:
-        import opensmile  # noqa: PLC0415  # optional, and brings pandas
-    except ModuleNotFoundError as error:
-        msg = f"the package {error.name} is missing: pip install 'sottovoce[baseline]'"
-        raise SettingsError(msg) from error
-    smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
+    """Return a function from a recording to its functionals, computed in a process of its own.
+
+    openSMILE is native code that aborts the process it runs in when other native libraries, such as TensorFlow's, have
+    come before it.
+    """
+    if find_spec("opensmile") is None:
+        msg = "the package opensmile is missing: pip install 'sottovoce[baseline]'"
+        raise SettingsError(msg)
+    apart = ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn"))
 
     def compute(samples: Samples) -> Functionals:
-        row: Functionals = smile.process_signal(samples, RATE_HZ).to_numpy(dtype=np.float32)[0]
-        return row
+        try:
+            return apart.submit(_functionals, samples).result()
+        except BrokenProcessPool as error:
+            msg = f"openSMILE died on a recording of {len(samples) / RATE_HZ:.2f} s; look for one that is damaged"
+            raise DataError(msg) from error
 
     return compute
+
+
+def _functionals(samples: Samples) -> Functionals:
+    row: Functionals = _smile().process_signal(samples, RATE_HZ).to_numpy(dtype=np.float32)[0]
+    return row
+
+
+@cache
+def _smile() -> Any:  # noqa: ANN401 -- it has no types
+    import opensmile  # noqa: PLC0415  # optional, and brings pandas
+
+    return opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)

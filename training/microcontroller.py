@@ -20,7 +20,7 @@ __all__ = ["Trial", "try_on_micro"]
 
 Numbers = npt.NDArray[np.float32]
 
-_TRIAL_S: Final = 120.0
+_TRIAL_S: Final = 300.0
 _LARGEST_ARENA: Final = 1 << 22
 _ARENA_STEP: Final = 1 << 10
 

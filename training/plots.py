@@ -69,7 +69,7 @@ def plot_evaluation(evaluation: Evaluation, path: Path) -> None:
 
 def draw_curves(results: Sequence[FoldResult], title: str) -> Figure:
     """Return training loss and validation UAR per epoch, a line per fold and seed, a colour per fold."""
-    drawn = figure(2.9)
+    drawn = figure(3.2)
     left, right = drawn.subplots(1, 2)
     folds = list(dict.fromkeys(item.fold for item in results))
     named: set[int | None] = set()
@@ -90,9 +90,10 @@ def draw_curves(results: Sequence[FoldResult], title: str) -> Figure:
     right.plot(np.arange(1, len(accuracy) + 1), accuracy, "--", color=GREY, linewidth=1, label=mean)
     right.axhline(CHANCE_UAR, color=GREY, linestyle=":", linewidth=1, label="chance UAR")
     left.set(title="Training loss", xlabel="epoch", ylabel="cross-entropy", ylim=(0, None))
-    right.set(title="Validation UAR" if named else "Accuracy", xlabel="epoch", ylim=(0, 1))
+    right.set(title="Validation UAR" if named else "Accuracy", xlabel="epoch", ylim=(0.2, 1))
     right.yaxis.set_major_formatter(PercentFormatter(1))
-    right.legend(loc="lower right", ncols=2 if len(folds) > 2 else 1, fontsize=7.5)  # noqa: PLR2004 -- one column fits
+    handles, labels = right.get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower left", ncols=min(len(labels), 3))
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=True)
@@ -104,7 +105,7 @@ def draw_confusion(panels: Sequence[Panel], title: str) -> Figure:
     """Return confusion matrices, rows: truth, columns: decision; each row's shares sum to one."""
     columns = len(panels) if len(panels) <= _COLUMNS else next(n for n in (3, 2) if len(panels) % n == 0 or n == 2)  # noqa: PLR2004 -- even rows if possible
     rows = -(-len(panels) // columns)
-    drawn = figure(2.3 * rows + 0.35)
+    drawn = figure((2.75 if columns < _COLUMNS else 2.35) * rows + 0.35)
     grid = drawn.subplots(rows, columns, squeeze=False)
     for place, axes in enumerate(grid.flat):
         if place >= len(panels):
@@ -131,8 +132,8 @@ def _matrix(axes: Axes, scores: Scores, repeats: int) -> None:
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
     names = [str(label) for label in CLASSES]
     lost = [f"{name}\n({gone} unheard)" if gone else name for name, gone in zip(names, scores.unheard, strict=True)]
-    axes.set_xticks(range(len(names)), names, fontsize=7.5)
-    axes.set_yticks(range(len(names)), lost, fontsize=7.5, rotation=90, va="center")
+    axes.set_xticks(range(len(names)), names, fontsize=6.8)
+    axes.set_yticks(range(len(names)), lost, fontsize=6.8, rotation=90, va="center")
     bare(axes)
 
 

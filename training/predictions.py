@@ -122,12 +122,12 @@ def write_predictions(predictions: Iterable[Prediction], path: Path) -> None:
 
 
 def read_predictions(path: Path) -> tuple[Prediction, ...]:
-    """Return the predictions in a file, or in every `predictions.jsonl` of a run folder, in the order of their keys.
+    """Return the predictions in a file, or of the first seed of every fold of a run, in the order of their keys.
 
     Raises:
         DataError: there is none, a line is no prediction, or a clip is predicted twice.
     """
-    files = sorted({*path.glob(PREDICTIONS_NAME), *path.glob(f"*/{PREDICTIONS_NAME}")}) if path.is_dir() else [path]
+    files = _of_first_seed(path) if path.is_dir() else [path]
     by_key: dict[str, Prediction] = {}
     for file in files:
         for number, line in enumerate(_lines(file), 1):
@@ -203,6 +203,14 @@ def _scores(predictions: Iterable[Prediction], of: Callable[[Prediction], K]) ->
     for item in predictions:
         parts.setdefault(of(item), []).append(item)
     return {name: score_predictions(parts[name]) for name in sorted(parts)}
+
+
+def _of_first_seed(folder: Path) -> list[Path]:
+    """Return the predictions below a folder; of folders named `seed-<n>`, as `train` makes them, the lowest's."""
+    files = sorted(folder.rglob(PREDICTIONS_NAME))
+    seeds = {int(file.parent.name[5:]) for file in files if file.parent.name.startswith("seed-")}
+    unwanted = {f"seed-{seed}" for seed in seeds - {min(seeds, default=0)}}
+    return [file for file in files if file.parent.name not in unwanted]
 
 
 def _lines(file: Path) -> list[bytes]:

@@ -78,14 +78,14 @@ def draw_groups(sexes: Bars, emotions: Bars, merge: Merge, title: str) -> Figure
     drawn = figure(_EDGE_IN + 0.27 * max(len(emotions), 4))
     left, right = drawn.subplots(1, 2, width_ratios=(1, 1.35))
     _bars(left, range(len(sexes)), list(sexes.values()), 0.6, [colour(0)] * len(sexes), "", text=7.5)
-    _uar_axis(left, list(sexes))
+    _uar_axis(left, list(sexes), ticks=3)
     left.set_ylim(max(len(sexes), 3) - 0.5, -0.5)
     left.set(title="by sex: UAR")
     ordered = sorted(emotions, key=lambda name: (list(CLASS_COLOURS).index(merge[name]), name))  # type: ignore[index]
     for label, shade in CLASS_COLOURS.items():
         rows = [row for row, name in enumerate(ordered) if merge[name] == label]  # type: ignore[index]
         _bars(right, rows, [emotions[ordered[row]] for row in rows], 0.7, [shade] * len(rows), str(label), text=7.5)
-    _uar_axis(right, [str(name) for name in ordered])
+    _uar_axis(right, [str(name) for name in ordered], ticks=5)
     right.set(title="by emotion: called its class", xlabel="share of its clips")
     drawn.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=3)
     drawn.suptitle(title)
@@ -142,11 +142,11 @@ def _bars(
         )
 
 
-def _uar_axis(axes: Axes, names: Sequence[str]) -> None:
+def _uar_axis(axes: Axes, names: Sequence[str], ticks: int = 6) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, 1.08)
-    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.set_xticks(np.linspace(0, 1, ticks))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.axvline(CHANCE_UAR, color=GREY, linestyle=":", linewidth=1)
     axes.set_xlabel("UAR (dotted: chance)")

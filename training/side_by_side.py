@@ -37,7 +37,7 @@ def _rows(runs: Sequence[Measured]) -> tuple[tuple[str, ...], ...]:
     names = list(dict.fromkeys(name for run in runs for name in run.summary.figures))
     return (
         ("split", *(_SPLIT[run.summary.by] for run in runs)),
-        ("seeds", *(str(len(run.run.settings.recipe.seeds)) for run in runs)),
+        ("seeds", *(str(len(run.summary.seeds)) for run in runs)),
         ("parameters", *(f"{run.summary.parameters:,}" for run in runs)),
         ("bytes, quantized", *(f"{run.summary.quantized_bytes:,}" for run in runs)),
         *((literal(figure_in_words(name)), *(_cell(run.summary.figures.get(name)) for run in runs)) for name in names),

@@ -4,8 +4,10 @@ The node, the trainer, the collector and the console never import each other. Wh
 
 - `topics`: the one table of topics; the ACL, the AsyncAPI document and the docs are generated from it.
 - `messages`: the payloads, as frozen structs that refuse what they do not know.
-- `features`: audio window to model input (MFCC, normalisation), in numpy alone.
-- `windows`: a stream of blocks to overlapping windows.
+- `features`: audio window to model input (mel bands or MFCC, pitch, normalisation), in numpy alone; `mel` and `pitch`
+  are its parts.
+- `windows`: a stream of blocks to overlapping windows; `stream`: those windows with their features, each frame analysed
+  once.
 - `decision`: class probabilities to a decided label, and when a label is worth an event.
 - `bundle`: the archive that carries a model together with all of the above.
 - `errors`: the tree of errors that a user can meet.

@@ -92,16 +92,17 @@ def main(arguments: Sequence[str] | None = None, commands: Sequence[str] = _COMM
 
 def _run_all(commands: Sequence[str], folder: Path) -> str | None:
     """Return the command that failed, and how; None: none did."""
+    scripts = Path(sysconfig.get_path("scripts"))
+    for command in commands:
+        if not (scripts / command.split()[0]).is_file():
+            return f"{command}: not in {scripts}; install this checkout, or run it by `make train-smoke`"
     write_corpora(folder / "corpora")
     (folder / "smoke.toml").write_text(_EXPERIMENT)
     (folder / "space.toml").write_text(_SPACE)
     for command in commands:
         print(f"\n$ {command}", flush=True)  # noqa: T201 -- the command's answer
         program, *arguments = shlex.split(command)
-        path = Path(sysconfig.get_path("scripts")) / program
-        if not path.is_file():
-            return f"{command}: {path} is missing; run it by `make train-smoke`"
-        done = subprocess.run([path, *arguments], cwd=folder, check=False)  # noqa: S603 -- our own commands
+        done = subprocess.run([scripts / program, *arguments], cwd=folder, check=False)  # noqa: S603 -- our own commands
         if done.returncode:
             return f"{command}: exit code {done.returncode}"
     return None

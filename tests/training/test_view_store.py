@@ -132,10 +132,11 @@ def test_settings_that_change_no_frame_share_the_store(ears: Ears, tmp_path: Pat
 )
 def test_settings_that_change_frames_do_not(ears: Ears, tmp_path: Path, changed: dict[str, object]) -> None:
     first = _load(ears, tmp_path)
-    other = _load(ears, tmp_path, experiment=msgspec.structs.replace(EXPERIMENT, **changed))
-    assert len(ears.heard) == 16
-    assert _same(first, _load(ears, tmp_path))
+    experiment = msgspec.structs.replace(EXPERIMENT, **changed)
+    other = _load(ears, tmp_path, experiment=experiment)
     assert not _same(first, other)
+    assert _same(other, _load(ears, tmp_path / "fresh", experiment=experiment))
+    assert _same(first, _load(ears, tmp_path))
 
 
 def _torn(content: bytes) -> Iterator[bytes]:
