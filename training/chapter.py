@@ -35,7 +35,7 @@ def headline(measured: Measured) -> str:
     summary = measured.summary
     if not summary.figures:
         return "Nobody was tested: all speakers trained. Quote the run of the same settings that was split by speaker."
-    said = f"{MACRO} {spread_in_words(summary.figures[MACRO], summary.seeds)}"
+    said = f"{MACRO} {spread_in_words(summary.figures[MACRO])} over {number(len(summary.seeds), 'seed')}"
     if measured.is_optimistic:
         return f"**OPTIMISTIC: {said}**, on speakers who stand on both sides of the split. Not a figure to quote."
     return f"**{said}**, on speakers who took no part in training."

@@ -53,7 +53,7 @@ class SplitChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     test_speakers: tuple[str, ...] = ()
     """Fixed: who is tested."""
     only_listed: str | None = None
-    """CSV file that names the clips to use (`listed.only_listed`), relative to the configuration; None: all."""
+    """CSV file that names the clips to use (`listed.only_listed`); None: all."""
 
 
 class PaperViews(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="paper"):

@@ -8,13 +8,25 @@ run, a title) goes through `literal` first. The HTML needs nothing but the pictu
 import html
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-__all__ = ["Block", "Document", "Heading", "Note", "Picture", "Table", "Text", "literal", "to_html", "to_markdown"]
+__all__ = [
+    "Block",
+    "Document",
+    "Heading",
+    "Note",
+    "Picture",
+    "Table",
+    "Text",
+    "literal",
+    "markdown_table",
+    "to_html",
+    "to_markdown",
+]
 
 _STYLE: Final = Path(__file__).with_name("document.css")
 _SPECIAL: Final = re.compile(r"[\\`*_\[\]<>|~&$]")
@@ -86,6 +98,12 @@ def literal(text: str) -> str:
     return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
 
 
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> list[str]:
+    """Return the lines of a table, whose columns stand right but for the first `texts`."""
+    bars = ["---" if column < texts else "---:" for column in range(len(header))]
+    return [f"| {' | '.join(cells)} |" for cells in (header, bars, *rows)]
+
+
 def to_markdown(document: Document) -> str:
     """Return the document as GitHub reads it."""
     parts = [f"# {document.title}"]
@@ -99,7 +117,7 @@ def to_markdown(document: Document) -> str:
                 parts.append(f"> {block.text}")
             case Table():
                 parts.append(f"**{block.caption}**")
-                parts.append("\n".join(_markdown_rows(block)))
+                parts.append("\n".join(markdown_table(block.header, block.rows, block.texts)))
             case Picture():
                 parts.append(f"![{block.alt}]({block.name})")
                 parts.append(block.caption)
@@ -125,11 +143,6 @@ def to_html(document: Document, pictures: Mapping[str, bytes]) -> str:
         f"<title>{_plain(document.title)}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n"
         f"<body>\n<header><h1>{title}</h1></header>\n{contents}<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
-
-
-def _markdown_rows(table: Table) -> list[str]:
-    bars = ["---" if column < table.texts else "---:" for column in range(len(table.header))]
-    return [f"| {' | '.join(cells)} |" for cells in (table.header, bars, *table.rows)]
 
 
 def _html(block: Block, pictures: Mapping[str, bytes]) -> str:

@@ -32,13 +32,13 @@ from training.splits import Split
 from training.thresholds import choose_decision, fit_bias, fit_temperature, rescale
 from training.views import crop, drop_at_random
 
-__all__ = ["NETWORK_NAME", "train_fold"]
+__all__ = ["NETWORK_NAME", "Chosen", "choose", "train_fold"]
 
 NETWORK_NAME: Final = "network.keras"
 _NO_GATE_DBFS: Final = -1000.0
 
 
-class _Chosen(NamedTuple):
+class Chosen(NamedTuple):
     """What the validation speakers chose."""
 
     fitted: Fitted
@@ -68,7 +68,7 @@ def train_fold(
     folder.mkdir(parents=True, exist_ok=True)
 
     # Weights, temperature, bias, decision: chosen on the validation speakers.
-    chosen = _choose(experiment, collection, split, seed, store, f"{title}, seed {seed}")
+    chosen = choose(experiment, collection, split, seed, store, f"{title}, seed {seed}")
     fitted, normalisation = chosen.fitted, chosen.normalisation
     if experiment.recipe.refit:
         last = fitted.best + 1 if len(fitted.epochs) < experiment.recipe.epochs else experiment.recipe.epochs
@@ -119,9 +119,7 @@ def train_fold(
     return result
 
 
-def _choose(
-    experiment: Experiment, collection: Collection, split: Split, seed: int, store: Path, title: str
-) -> _Chosen:
+def choose(experiment: Experiment, collection: Collection, split: Split, seed: int, store: Path, title: str) -> Chosen:
     """Return weights fitted to the training side, and what the validation side makes of them."""
     rules, paper = experiment.decision, _paper(experiment)
     examples = load_examples(collection, _kept(split.training, experiment), experiment, store)
@@ -143,10 +141,10 @@ def _choose(
     temperature = fit_temperature(truth, lambda value: [rescale(item, bias) for item in probabilities(value)])
     temperature = temperature if rules.calibrate else 1.0
     decision = choose_decision(truth, heard, [rescale(item, bias) for item in probabilities(temperature)], rules)
-    return _Chosen(fitted, normalisation, temperature, bias, decision)
+    return Chosen(fitted, normalisation, temperature, bias, decision)
 
 
-def _validation(experiment: Experiment, collection: Collection, split: Split, chosen: _Chosen) -> Figures:
+def _validation(experiment: Experiment, collection: Collection, split: Split, chosen: Chosen) -> Figures:
     plain = write_out(experiment, export_form(experiment, chosen.fitted.model, chosen.temperature, chosen.bias))
     models = {"quantized": Runner(convert(plain, "dynamic"), "validation")}
 

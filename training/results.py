@@ -56,10 +56,12 @@ class Energy(msgspec.Struct, frozen=True, kw_only=True):
     """What a run took from the grid, as codecarbon estimates it."""
 
     kilowatt_hours: float
+    """Of this process, memory included; where the system shows no power counters, an estimate from the processor's
+    rated power and its load."""
     co2_kg: float
     """CO2 equivalents, by the country's mix of sources."""
     country: str
-    """ISO 3166 alpha-3."""
+    """ISO 3166 alpha-3, or `world`: the world's average where none was named."""
     seconds: float
 
 

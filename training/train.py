@@ -32,7 +32,7 @@ from training.splits import (
     split_speakers,
 )
 
-__all__ = ["Options", "train"]
+__all__ = ["Options", "labelled", "splits_of", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Options(NamedTuple):
     again: bool = False
     """Whether to repeat what an earlier run has finished."""
     country: str | None = None
-    """ISO 3166 alpha-3: whose electricity is counted; None: none is."""
+    """ISO 3166 alpha-3: whose mix of sources CO2 is counted by; None: the world's average."""
 
 
 def train(experiment: Experiment, prepared: Path, out: Path, options: Options | None = None) -> Run:
@@ -66,13 +66,13 @@ def train(experiment: Experiment, prepared: Path, out: Path, options: Options | 
         DataError: there is no usable cache, or a split would leak.
     """
     options = options or Options()
-    collection = _labelled(experiment, open_cache(prepared))
+    collection = labelled(experiment, open_cache(prepared))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         msg = f"{out}: the run folder cannot be made ({error.strerror}); choose another --out"
         raise SettingsError(msg) from error
-    splits = _splits(experiment, collection, options.fold)
+    splits = splits_of(experiment, collection, options.fold)
     seeds = experiment.recipe.seeds[: options.seeds]
     before = _before(out, experiment)
     again = {(split.fold, seed) for split in splits for seed in seeds} if options.again else set()
@@ -95,7 +95,7 @@ def train(experiment: Experiment, prepared: Path, out: Path, options: Options | 
     return run
 
 
-def _labelled(experiment: Experiment, collection: Collection) -> Collection:
+def labelled(experiment: Experiment, collection: Collection) -> Collection:
     """Return the clips that the experiment uses, labelled by its merge."""
     clips = relabel(collection.clips, experiment.merge)
     if experiment.split.only_listed:
@@ -106,7 +106,13 @@ def _labelled(experiment: Experiment, collection: Collection) -> Collection:
     return msgspec.structs.replace(collection, clips=clips)
 
 
-def _splits(experiment: Experiment, collection: Collection, fold: int | None) -> Sequence[Split]:
+def splits_of(experiment: Experiment, collection: Collection, fold: int | None) -> Sequence[Split]:
+    """Return the splits that an experiment asks for.
+
+    Raises:
+        SettingsError: the fold is none of theirs.
+        DataError: there are too few speakers, or a split would leak.
+    """
     choice, clips = experiment.split, collection.clips
     if choice.by == "speaker":
         runnable = runnable_folds(clips)

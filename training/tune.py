@@ -11,11 +11,10 @@ import msgspec
 from broker.contract.errors import SettingsError
 from training.clips import Clip, digest, open_cache
 from training.config import Experiment
-from training.fold import _choose as choose
+from training.fold import choose
 from training.search import Target
 from training.splits import Split
-from training.train import _labelled as labelled
-from training.train import _splits as splits_of
+from training.train import labelled, splits_of
 from training.trials import Score
 
 __all__ = ["target_of"]

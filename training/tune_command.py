@@ -15,8 +15,10 @@ from training.trials import BEST_NAME, Search, Trial
 
 __all__ = ["add_tune_command", "print_search"]
 
-_ROOM: Final = 60
+_ROOM: Final = 70
 """Characters for the settings beside each other; wider ones are told in words, trial by trial."""
+_GAP: Final = 3
+"""Characters between two columns."""
 
 
 def add_tune_command(commands: Any, cache: Path) -> None:  # noqa: ANN401 -- argparse keeps its type private
@@ -114,17 +116,17 @@ def _trials(found: Search) -> Table:
     columns = {
         name: [_shown(trial.values[key]) for trial in found.trials] for name, key in zip(names, keys, strict=True)
     }
-    if sum(2 + max(map(len, [name, *cells])) for name, cells in columns.items()) > _ROOM:
+    if sum(_GAP + max(map(len, [name, *cells])) for name, cells in columns.items()) > _ROOM:
         columns = {"settings": [_told(trial) for trial in found.trials]}
-    table = grid("trial", "", "UAR", *columns, "epoch", "s", left=("", "settings"))
+    table = grid("trial", "UAR", *columns, "epoch", "s", left=("settings",))
     for column in table.columns:
         column.no_wrap = column.header != "settings"
     for row, trial in enumerate(found.trials):
         score = trial.score
+        best = "best " if trial.number == found.best else ""
         table.add_row(
             str(trial.number),
-            "best" if trial.number == found.best else "" if score else trial.state,
-            f"{score.uar:.1%}" if score else "-",
+            f"{best}{score.uar:.1%}" if score else trial.state,
             *(cells[row] for cells in columns.values()),
             f"{score.best_epoch + 1} of {score.epochs}" if score else "-",
             f"{trial.seconds:.0f}",

@@ -57,7 +57,7 @@ def synthetic_voices(features: FeatureSpec, window: WindowSpec) -> tuple[Voice, 
     return tuple(
         Voice(
             label=label,
-            title=f"made, {_PITCHES_HZ[label]:.0f} Hz",
+            title=f"synthetic, {_PITCHES_HZ[label]:.0f} Hz",
             samples=voiced(window.length_samples, rate, _PITCHES_HZ[label], _LEVEL_DBFS, random),
         )
         for label in CLASSES

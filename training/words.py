@@ -1,6 +1,5 @@
 """An experiment in words, for people: the same ones in reports and in the model card."""
 
-from collections.abc import Sequence
 from typing import Final
 
 from broker.contract.decision import CLASSES
@@ -149,14 +148,14 @@ def figure_in_words(name: str) -> str:
     return f"{title_of(corpus)} {rest.replace('unseen', '(never trained on)')}"
 
 
-def spread_in_words(spread: Spread, seeds: Sequence[int]) -> str:
-    """Return a share in per cent with its spread over the seeds."""
-    if len(seeds) < 2:  # noqa: PLR2004 -- one seed has no spread
-        return f"{100 * spread.mean:.1f} (one seed)"
-    return (
-        f"{100 * spread.mean:.1f} ± {100 * spread.deviation:.1f} "
-        f"({100 * spread.low:.1f} to {100 * spread.high:.1f}, {len(seeds)} seeds)"
-    )
+def spread_in_words(spread: Spread | None) -> str:
+    """Return a share in per cent with its deviation over the seeds, the lowest and the highest; `-` for None."""
+    if spread is None:
+        return "-"
+    if spread.low == spread.high:
+        return f"{100 * spread.mean:.1f}"
+    low, high = 100 * spread.low, 100 * spread.high
+    return f"{100 * spread.mean:.1f} ± {100 * spread.deviation:.1f} ({low:.1f} to {high:.1f})"
 
 
 def _true(parts: dict[str, bool]) -> list[str]:
