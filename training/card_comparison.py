@@ -9,7 +9,7 @@ from training.corpora import title_of
 from training.document import markdown_table
 from training.summary import Summary
 from training.tables import number, share
-from training.words import figure_in_words, spread_in_words
+from training.words import figure_in_words, speaker_in_words, spread_in_words
 
 __all__ = ["corpora", "cross_validation", "folds", "paper", "people", "runs_by"]
 
@@ -91,7 +91,7 @@ def people(_bundle: Bundle, card: Card, _size: int) -> list[str]:
     sexes = [(sex, f"{scores.clips:,}", share(scores.uar)) for sex, scores in run.sexes.items()]
     emotions = [(emotion, f"{each.clips:,}", share(each.right)) for emotion, each in run.emotions.items()]
     ranked = sorted(run.speakers.items(), key=lambda item: item[1].uar)
-    told = ", ".join(f"{_speaker(name)} {share(scores.uar)}" for name, scores in (*ranked[:3], ranked[-1]))
+    told = ", ".join(f"{speaker_in_words(name)} {share(scores.uar)}" for name, scores in (*ranked[:3], ranked[-1]))
     return [
         *markdown_table(("speakers", "clips", "UAR"), sexes),
         "",
@@ -136,8 +136,3 @@ def _worth(card: Card, name: str) -> list[str]:
         f"UAR (the accuracy by clip, of {clips:,} clips, is known to ± {error:.0f} points at 95 % confidence)."
     )
     return ["", told]
-
-
-def _speaker(name: str) -> str:
-    corpus, _, speaker = name.partition("_")
-    return f"{title_of(corpus)} {speaker}"

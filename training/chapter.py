@@ -10,7 +10,7 @@ from training.measured import Measured
 from training.metrics import Scores
 from training.plots import draw_curves
 from training.score_plots import draw_bars
-from training.sections import OVER_SEEDS, calibration, confusion, noise, people, picture
+from training.sections import calibration, confusion, noise, over_seeds, people, picture
 from training.summary import Spread
 from training.tables import number, share
 from training.words import (
@@ -143,11 +143,11 @@ def _scores(measured: Measured) -> list[Block]:
         Heading(text="Scores", level=3),
         Table(
             caption=f"{title}: {over}",
-            header=("figure", "mean", *(("deviation", "lowest", "highest") if several else ())),
+            header=("figure", "mean", *(("±", "lowest", "highest") if several else ())),
             rows=tuple(rows),
         ),
         *([Text(text=_always(summary.pooled))] if summary.pooled else []),
-        picture(f"{measured.name}-corpora.png", draw, "Bars of UAR per corpus", OVER_SEEDS if several else "One seed."),
+        picture(f"{measured.name}-corpora.png", draw, "Bars of UAR per corpus", over_seeds(measured)),
         Table(
             caption=f"{title}: UAR per fold and seed",
             header=("fold and seed", *(literal(title_of(corpus)) for corpus in corpora), MACRO, "accuracy"),

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -122,7 +123,8 @@ def _rows(
     """Return the rows of the table, and how many test windows there are."""
     original = subject.original
     ways: dict[str, Answer] = {_PREDICT: original.predict, _COMPILED: original.compiled} if original else {}
-    times = _alternate({**ways, **runners}, subject.bundle.golden.features[0], rounds)
+    window = subject.bundle.golden.features[0]
+    times = {**_alternate(ways, window, rounds), **_alternate(runners, window, rounds)}  # predict() empties the caches
     judged: dict[str, list[Verdict]] = {}
     if subject.test and subject.hear:
         models: dict[str, Answer] = {_COMPILED: original.compiled} if original else {}
@@ -154,15 +156,20 @@ def _rows(
 
 
 def _alternate(ways: Mapping[str, Answer], window: Features, rounds: int) -> dict[str, tuple[float, float]]:
-    """Return the fastest and the median time of each way in µs; all in turn, so that a busy moment meets all."""
+    """Return the fastest and the median time of each way in µs.
+
+    All are run in turn, so that a busy moment meets all, and each follows each other one as often.
+    """
     taken: dict[str, list[int]] = {name: [] for name in ways}
-    for answer in ways.values():
-        answer(window)
+    names = list(ways)
+    for name in names:
+        ways[name](window)
     for _ in track(range(rounds), "timing"):
-        for name, answer in ways.items():
+        for name in names:
             began = time.perf_counter_ns()
-            answer(window)
+            ways[name](window)
             taken[name].append(time.perf_counter_ns() - began)
+        random.shuffle(names)
     return {name: (min(each) / 1e3, statistics.median(each) / 1e3) for name, each in taken.items()}
 
 

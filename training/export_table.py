@@ -65,7 +65,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     """Test clips; 0: none were at hand."""
     windows: int
     rounds: int
-    """Runs that the times are taken from, all rows in turn."""
+    """Runs that the times are taken from; the rows of one runtime in turn."""
     machine: Machine
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
@@ -85,8 +85,8 @@ def as_markdown(table: Table) -> str:
     tested = f"{table.clips:,} clips, {table.windows:,} windows, {table.split}" if table.clips else "no clips"
     network = f"Experiment {table.experiment}{size}; a window is {frames} frames of {columns} columns."
     times = (
-        f"Times: one thread, {table.rounds} runs, all rows in turn, on {machine.processor} ({machine.cores} cores), "
-        f"Python {machine.python}, TensorFlow {machine.tensorflow}, LiteRT {machine.litert}."
+        f"Times: one thread, {table.rounds} runs, the rows of one runtime in turn, on {machine.processor} "
+        f"({machine.cores} cores), Python {machine.python}, TensorFlow {machine.tensorflow}, LiteRT {machine.litert}."
     )
     scale = (
         f"For scale, another network, data and machine: {paper.source} states {paper.bytes[0]:,} -> "
@@ -118,7 +118,7 @@ def _cells(row: Row) -> Iterable[str]:
         _share(row.uar),
         _share(row.same_windows),
         *("" if value is None else f"{value:,.0f}" for value in (row.fastest_us, row.median_us)),
-        row.micro or "",
+        (row.micro or "").replace("|", "\\|"),
     )
 
 

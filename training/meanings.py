@@ -11,9 +11,9 @@ _MEANT: Final = {
         "Of people who sound pleasant, neutral and unpleasant in equal parts, so many are recognised; guessing gets "
         "33.3. Every corpus counts alike, which makes this the figure to compare models by."
     ),
-    "deviation, lowest, highest": (
-        "The same training, begun with other random numbers, ends this far away. Do not read anything into a "
-        "difference between two models that is no larger."
+    "±, lowest, highest": (
+        "The standard deviation over the seeds, and the ends: how far the same training ends elsewhere when it begins "
+        "with other random numbers. Do not read anything into a difference between two models that is no larger."
     ),
     "accuracy": (
         "The share of clips told rightly, with as many of each class as the corpora happen to have. Most of them are "

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 from matplotlib.figure import Figure
 
@@ -17,10 +16,14 @@ from training.predictions import probabilities_of, truth_of
 from training.score_plots import MOST_SPEAKERS, draw_groups, draw_noise, draw_speakers
 from training.summary import spread_of
 from training.tables import number, share
+from training.words import speaker_in_words
 
-__all__ = ["OVER_SEEDS", "calibration", "confusion", "noise", "people", "picture"]
+__all__ = ["calibration", "confusion", "noise", "over_seeds", "people", "picture"]
 
-OVER_SEEDS: Final = "Thin lines: lowest to highest seed."
+
+def over_seeds(measured: Measured) -> str:
+    """Return what the thin lines of a picture mean."""
+    return "Thin lines: lowest to highest seed." if len(measured.summary.seeds) > 1 else "One seed."
 
 
 def picture(name: str, draw: Callable[[], Figure], alt: str, caption: str) -> Picture:
@@ -49,11 +52,8 @@ def people(measured: Measured) -> list[Block]:
     if not measured.speakers:
         return [*blocks, Text(text="Left out: the results tell no speakers apart.")]
     ranked = sorted(measured.speakers.items(), key=lambda item: item[1].mean)
-    (worst, least), (best, most) = ranked[0], ranked[-1]
-    text = (
-        f"UAR by speaker reaches from {share(least.mean)} ({literal(worst)}) to {share(most.mean)} ({literal(best)}), "
-        f"of {number(len(ranked), 'speaker')}."
-    )
+    least, most = (f"{share(each.mean)} ({literal(speaker_in_words(name))})" for name, each in (ranked[0], ranked[-1]))
+    text = f"UAR by speaker reaches from {least} to {most}, of {number(len(ranked), 'speaker')}."
     cut = (
         f" Of many speakers the best and the worst {MOST_SPEAKERS} in all are shown."
         if len(ranked) > MOST_SPEAKERS
@@ -70,8 +70,13 @@ def people(measured: Measured) -> list[Block]:
     return [
         *blocks,
         Text(text=text),
-        picture(f"{measured.name}-speakers.png", by_speaker, "A bar of UAR per speaker", OVER_SEEDS + cut),
-        picture(f"{measured.name}-groups.png", by_group, "Bars of UAR per sex and of recall per emotion", OVER_SEEDS),
+        picture(f"{measured.name}-speakers.png", by_speaker, "A bar of UAR per speaker", over_seeds(measured) + cut),
+        picture(
+            f"{measured.name}-groups.png",
+            by_group,
+            "Bars of UAR per sex and of recall per emotion",
+            over_seeds(measured),
+        ),
     ]
 
 
@@ -123,6 +128,6 @@ def noise(measured: Measured) -> list[Block]:
             f"{measured.name}-noise.png",
             draw,
             "Curves of UAR over the level of noise",
-            "Upright lines: lowest to highest seed.",
+            over_seeds(measured).replace("Thin", "Upright"),
         ),
     ]

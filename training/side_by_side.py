@@ -9,7 +9,7 @@ from training.chapter import MACRO, bars_of, headline
 from training.document import Block, Heading, Note, Table, Text, literal
 from training.measured import ALL_COLOURS, Measured
 from training.score_plots import draw_bars, draw_noise
-from training.sections import OVER_SEEDS, picture
+from training.sections import picture
 from training.summary import Spread
 from training.tables import share
 from training.words import figure_in_words
@@ -37,7 +37,7 @@ def _rows(runs: Sequence[Measured]) -> tuple[tuple[str, ...], ...]:
     names = list(dict.fromkeys(name for run in runs for name in run.summary.figures))
     return (
         ("split", *(_SPLIT[run.summary.by] for run in runs)),
-        ("seeds", *(str(len(run.summary.seeds)) for run in runs)),
+        ("seeds", *(str(len(run.summary.seeds or {item.seed for item in run.run.folds})) for run in runs)),
         ("parameters", *(f"{run.summary.parameters:,}" for run in runs)),
         ("bytes, quantized", *(f"{run.summary.quantized_bytes:,}" for run in runs)),
         *((literal(figure_in_words(name)), *(_cell(run.summary.figures.get(name)) for run in runs)) for name in names),
@@ -67,7 +67,7 @@ def _pictures(tested: Sequence[Measured]) -> list[Block]:
             "compared-corpora.png",
             partial(draw_bars, bars, "UAR per corpus"),
             "Bars of UAR per corpus, a colour per run",
-            OVER_SEEDS,
+            "Thin lines: lowest to highest seed.",
         )
     ]
     noisy = [(run.title, run.noise[ALL_COLOURS], run.summary.figures["pooled UAR"]) for run in tested if run.noise]

@@ -17,6 +17,7 @@ __all__ = [
     "front_end_in_words",
     "network_in_words",
     "recipe_in_words",
+    "speaker_in_words",
     "spread_in_words",
     "views_in_words",
     "window_in_words",
@@ -101,10 +102,11 @@ def views_in_words(experiment: Experiment) -> str:
         "in noise": any(copy.noise for copy in views.copies),
         "another level": any(copy.gain_db != (0.0, 0.0) for copy in views.copies),
     }
-    said = [f"the clean clip and {len(views.copies)} altered copies ({', '.join(_true(changes))})"]
+    copies = f"{len(views.copies)} altered {'copy' if len(views.copies) == 1 else 'copies'}"
+    said = [f"the clean clip and {copies} ({', '.join(_true(changes))})"]
     per_draw = {
-        f"half-heard windows ({views.edges:.0%})": views.edges > 0,
-        f"pitch left out ({views.pitch_dropout:.0%})": views.pitch_dropout > 0,
+        f"part of the window silenced ({views.edges:.0%} of them)": views.edges > 0,
+        f"pitch left out ({views.pitch_dropout:.0%} of them)": views.pitch_dropout > 0,
         f"a channel's colour ({views.channel:g})": views.channel > 0,
         "masks in time and coefficients": views.time_masks + views.coefficient_masks > 0,
     }
@@ -146,6 +148,12 @@ def figure_in_words(name: str) -> str:
     if official(corpus) is None:
         return name
     return f"{title_of(corpus)} {rest.replace('unseen', '(never trained on)')}"
+
+
+def speaker_in_words(speaker: str) -> str:
+    """Return a speaker, `<corpus>_<name>`, as people call it."""
+    corpus, _, name = speaker.partition("_")
+    return f"{title_of(corpus)} {name}"
 
 
 def spread_in_words(spread: Spread | None) -> str:

@@ -37,7 +37,7 @@ def test_noise_can_be_heard_and_falls_by_its_colour(colour: Colour, falls_db: fl
 
 
 def test_six_other_speakers_babble(clip: Make) -> None:
-    clips = [clip(speaker) for speaker in TONES]
+    clips = [*(clip(speaker) for speaker in TONES), *(clip("ravdess_01", stem=str(take)) for take in range(8))]
     heard = [
         _talking(babble(16_000, clips[0], gather(clips, _tone), np.random.default_rng(seed))) for seed in range(20)
     ]

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,8 @@ def test_run_becomes_a_table_of_every_kind(
     assert markdown in printed
     assert "1,568,912 -> 150,032 bytes" in markdown
     assert f"| float32 | {rows['float32'].bytes:,} |" in markdown
+    grid = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in grid} == {9}
     assert {path.suffix for path in tmp_path.iterdir()} == {".tflite", ".json", ".md", ".c", ".h", ""}
     assert "Research-Weights" in (tmp_path / "sottovoce_model.c").read_text()
 

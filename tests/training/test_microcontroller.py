@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ MANIFEST: dict[str, Any] = {
     "members": {},
 }
 
+IN_ARENA = """
+import sys
+from tflite_micro.python.tflite_micro.runtime import Interpreter
+interpreter = Interpreter.from_file("model.tflite", arena_size=int(sys.argv[1]))
+sys.exit(interpreter.invoke())
+"""
+
 MAIN = """
 #include <stdint.h>
 #include <stdio.h>
@@ -58,7 +66,7 @@ int main(void) {
   if (sottovoce_mean[11] != -1.5f || sottovoce_deviation[0] != 2.0f) return 7;
   if (SOTTOVOCE_LABELS != 3 || strcmp(sottovoce_labels[2], "unpleasant") != 0) return 8;
   if (SOTTOVOCE_DECISION_SMOOTHING != 0.25f || SOTTOVOCE_DECISION_SILENT_BELOW_DBFS != -61.5f) return 9;
-  if (SOTTOVOCE_ARENA_BYTES != 4096) return 10;
+  if (SOTTOVOCE_ARENA_BYTES != 4096 || SOTTOVOCE_FEATURES_CENTRED != 0) return 10;
   return fwrite(sottovoce_model, 1, SOTTOVOCE_MODEL_BYTES, stdout) == SOTTOVOCE_MODEL_BYTES ? 0 : 11;
 }
 """
@@ -107,6 +115,19 @@ def test_kind_for_microcontrollers_runs_and_answers_as_litert(
     assert trial.arena_bytes % 1024 == 0
     assert trial.arena_bytes > windows[0].nbytes
     assert str(trial).startswith("runs, largest difference ")
+
+
+def test_arena_is_the_least_that_the_model_runs_in(files: dict[Kind, bytes], windows: Features, tmp_path: Path) -> None:
+    arena_bytes = _try(files, "int8", windows).arena_bytes
+    assert arena_bytes is not None
+    (tmp_path / "model.tflite").write_bytes(files["int8"])
+    codes = [
+        subprocess.run(
+            [sys.executable, "-c", IN_ARENA, str(size)], cwd=tmp_path, capture_output=True, check=False
+        ).returncode
+        for size in (arena_bytes, arena_bytes - 1024)
+    ]
+    assert codes == [0, 1]
 
 
 @pytest.mark.parametrize(("kind", "reason"), [("dynamic", "CONV_2D: Hybrid models"), ("float16", "DEQUANTIZE: ")])
@@ -158,6 +179,7 @@ def test_c_sources_say_what_they_are(firmware: Firmware) -> None:
     for text in sources.values():
         assert text.startswith("/* SPDX-License-Identifier: LicenseRef-Test\n")
         assert "tiny/7, int8, trained 2026-01-02" in text
+    assert "\nalignas(16) const unsigned char" in sources["sottovoce_model.c"]  # compilers may do so unasked
     assert "CONV_2D, " in sources["sottovoce_model.h"]
     assert "WHILE" in sources["sottovoce_model.h"]
 

@@ -11,6 +11,7 @@ from broker.contract.errors import BundleError
 from edge_node.models import factory_bundle
 from training.card import read_card
 from training.model_card import BLOCKS, main, render
+from training.tables import share
 
 CARD = Path(__file__).parents[2] / "edge_node" / "models" / "MODEL_CARD.md"
 
@@ -59,6 +60,38 @@ def test_model_card_needs_an_evaluation(text: str) -> None:
     bare = write_bundle(msgspec.structs.replace(bundle, card={**bundle.card, "speakers": []}))
     with pytest.raises(BundleError, match="again with --data"):
         render(text, bare)
+
+
+def test_model_card_needs_the_run_by_speaker(text: str) -> None:
+    bundle = read_bundle(factory_bundle(), "factory.bundle")
+    runs = {name: run for name, run in bundle.card["cross_validation"].items() if run["by"] == "clip"}
+    alone = write_bundle(msgspec.structs.replace(bundle, card={**bundle.card, "cross_validation": runs}))
+    with pytest.raises(BundleError, match="--compare RUN"):
+        render(text, alone)
+
+
+def test_model_card_quotes_new_speakers_first(text: str) -> None:
+    summary = read_card(read_bundle(factory_bundle(), "factory.bundle")).cross_validation["factory"]
+    assert summary.by == "speaker"
+    spread = summary.figures["corpus-macro UAR"]
+    headline = text.split("<!-- headline", 1)[1].split("<!-- /headline", 1)[0]
+    assert f"**corpus-macro UAR {share(spread.mean)} ± {share(spread.deviation)} " in headline
+    assert all(share(each.mean) in headline for name, each in summary.figures.items() if "unseen" in name)
+
+
+def test_model_card_calls_known_speakers_optimistic(text: str) -> None:
+    card = read_card(read_bundle(factory_bundle(), "factory.bundle"))
+    known = [name for name, run in card.cross_validation.items() if run.by == "clip"]
+    assert known
+    for line in text.splitlines():
+        for name in known:
+            assert name not in line or "optimistic" in line
+
+
+def test_model_card_tells_what_known_speakers_are_worth(text: str) -> None:
+    runs = read_card(read_bundle(factory_bundle(), "factory.bundle")).cross_validation
+    new, known = (runs[name].figures["accuracy"].mean for name in ("paper", "paper-by-clip"))
+    assert f"To `paper`, as a node hears it, known speakers are worth {100 * (known - new):.0f} points" in text
 
 
 def test_model_card_evaluated_the_bundled_files() -> None:

@@ -143,21 +143,21 @@ def _torn(content: bytes) -> Iterator[bytes]:
     yield b""
     yield b"no archive"
     yield content[: len(content) // 2]
-    last_digit = content.index(b", ", content.index(b"'shape': (")) - 1
-    assert content[last_digit] > ord("0")
-    yield content[:last_digit] + bytes([content[last_digit] - 1]) + content[last_digit + 1 :]  # a frame fewer
+    rows = content.index(b"'shape': (") + len(b"'shape': (")
+    assert content[rows : rows + 3] == b"47,"
+    yield content[:rows] + b"27" + content[rows + 2 :]  # frames would be missing, and no sum of them be checked
     for place in range(0, len(content), len(content) // 40):
         yield content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
 def test_damaged_file_is_made_again(ears: Ears, tmp_path: Path) -> None:
     clips = ears.collection.clips[:2]
-    first = _load(ears, tmp_path, clips)
+    wide = msgspec.structs.replace(EXPERIMENT, features=msgspec.structs.replace(EXPERIMENT.features, mel_bands=64))
+    first = _load(ears, tmp_path, clips, wide)
     path = _files(tmp_path)[0]
-    content = path.read_bytes()
-    for number, bad in enumerate(_torn(content)):
+    for number, bad in enumerate(_torn(path.read_bytes())):
         path.write_bytes(bad)
-        assert _same(first, _load(ears, tmp_path, clips)), number
+        assert _same(first, _load(ears, tmp_path, clips, wide)), number
 
 
 def test_file_of_other_frames_is_made_again(ears: Ears, tmp_path: Path) -> None:
