@@ -35,7 +35,6 @@ from training.views import crop, drop_at_random
 __all__ = ["NETWORK_NAME", "Chosen", "choose", "train_fold"]
 
 NETWORK_NAME: Final = "network.keras"
-_NO_GATE_DBFS: Final = -1000.0
 
 
 class Chosen(NamedTuple):
@@ -165,9 +164,8 @@ def _cropped(experiment: Experiment, collection: Collection, split: Split, bundl
     def hear(clip: Clip) -> Heard:
         return _listen(experiment, crop(collection.read(clip), paper), bundle.manifest.normalisation)
 
-    ungated = msgspec.structs.replace(bundle.manifest.decision, silent_below_dbfs=_NO_GATE_DBFS)
     models = {"float": Runner(bundle.reference, "crops")}
-    return figures(split.test, judge_clips(split.test, hear, models, ungated, "crops")["float"])
+    return figures(split.test, judge_clips(split.test, hear, models, bundle.manifest.decision, "crops")["float"])
 
 
 def _listen(experiment: Experiment, samples: npt.NDArray[np.float32], normalisation: Normalisation | None) -> Heard:

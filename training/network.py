@@ -1,8 +1,7 @@
 """The two networks, in Keras.
 
 A network is built twice: with any batch to be trained, its outputs logits; and with batch 1, its outputs the
-probabilities of `decision.CLASSES`, to be converted. Only this second form converts to a stateless graph of
-builtin ops (WHILE loop); weights are copied from the first.
+probabilities of `decision.CLASSES`, with temperature and bias folded in, which `plain.write_out` takes over.
 """
 
 import contextlib

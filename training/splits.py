@@ -5,7 +5,7 @@
 | `split_speakers` | no speaker | the speakers of one fold |
 | `split_fixed` | no speaker | the speakers that are named |
 | `split_everything` | no speaker | none: for a model that is shipped and was examined on the folds |
-| `split_clips`, `split_by_clip_folds` | no recording, but speakers: optimistic | a tenth, a fifth of the recordings |
+| `split_by_clip_folds` | no recording, but speakers: optimistic | a fifth of the recordings, each once |
 
 No split has the same audio on two sides, whatever its files are called.
 """
@@ -33,7 +33,6 @@ __all__ = [
     "is_by_clip",
     "runnable_folds",
     "split_by_clip_folds",
-    "split_clips",
     "split_everything",
     "split_fixed",
     "split_speakers",
@@ -136,20 +135,6 @@ def split_everything(clips: Iterable[Clip], validating: Mapping[str, int]) -> Sp
     return _by_speaker("all", pool, validation_speakers(pool, None, validating), (), None)
 
 
-def split_clips(clips: Iterable[Clip], seed: int) -> Split:
-    """Return a random split by recording, 80/10/10; its figures are optimistic, and its name says so.
-
-    Identical recordings stay together.
-
-    Raises:
-        DataError: a side would be empty, or a class would have no clip to train on.
-    """
-    pool = trainable(clips)
-    groups = _shuffled(pool, seed)
-    tenth = max(1, len(groups) // 10)
-    return _by_clip(pool, validation=groups[tenth : 2 * tenth], test=groups[:tenth], fold=None)
-
-
 def split_by_clip_folds(clips: Iterable[Clip], seed: int, folds: int = 5) -> list[Split]:
     """Return random splits by recording whose test sides share nothing and together hold every clip.
 
@@ -163,7 +148,7 @@ def split_by_clip_folds(clips: Iterable[Clip], seed: int, folds: int = 5) -> lis
 
     Raises:
         SettingsError: another number of folds.
-        DataError: as `split_clips`.
+        DataError: a side would be empty, or a class would have no clip to train on.
     """
     if not _FEWEST_FOLDS <= folds <= _MOST_FOLDS:
         msg = f"split by clip into {folds} folds: allowed are {_FEWEST_FOLDS} to {_MOST_FOLDS}"

@@ -4,11 +4,8 @@ import pytest
 
 from training.calibration import (
     BINS,
-    apply_temperature,
     aurc,
     expected_calibration_error,
-    fit_temperature,
-    log_loss,
     reliability,
     risk_coverage,
 )
@@ -40,27 +37,6 @@ def test_reliability_has_fifteen_bins_whose_upper_edge_belongs_to_them() -> None
     ]
 
 
-def test_temperature_is_recovered_from_sharpened_probabilities() -> None:
-    random = np.random.default_rng(3)
-    honest = random.dirichlet((1.0, 1.0, 1.0), 5_000)
-    truth = (random.random(len(honest))[:, None] > honest.cumsum(axis=1)).sum(axis=1)
-    sharpened = apply_temperature(honest, 0.5)
-    temperature = fit_temperature(truth, sharpened)
-    assert temperature == pytest.approx(2, rel=0.06)
-    cooled = apply_temperature(sharpened, temperature)
-    assert log_loss(truth, cooled) < log_loss(truth, sharpened)
-    assert expected_calibration_error(truth, cooled) < 0.03 < expected_calibration_error(truth, sharpened)
-
-
-def test_temperature_changes_no_decision_and_survives_certainty() -> None:
-    probabilities = np.array([[1.0, 0.0, 0.0], [0.2, 0.5, 0.3]])
-    cooled = apply_temperature(probabilities, 4)
-    np.testing.assert_array_equal(cooled.argmax(axis=1), probabilities.argmax(axis=1))
-    np.testing.assert_allclose(cooled.sum(axis=1), 1)
-    assert cooled.max() < 1
-    assert np.isfinite(log_loss(np.array([1, 1]), probabilities))
-
-
 def test_risk_falls_with_caution_where_confidence_is_worth_something() -> None:
     curve = risk_coverage(_told("..xx"), _sure(0.9, 0.8, 0.7, 0.6))
     np.testing.assert_allclose(curve.coverage, [0.25, 0.5, 0.75, 1])
@@ -76,6 +52,6 @@ def test_risk_of_equal_confidences_does_not_depend_on_their_order() -> None:
 
 
 def test_calibration_of_nothing_is_refused() -> None:
-    for measure in (reliability, expected_calibration_error, fit_temperature, risk_coverage):
+    for measure in (reliability, expected_calibration_error, risk_coverage):
         with pytest.raises(ValueError, match="cannot calibrate"):
             measure(np.zeros(0, dtype=np.int64), np.zeros((0, 3)))

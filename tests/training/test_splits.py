@@ -19,7 +19,6 @@ from training.splits import (
     is_by_clip,
     runnable_folds,
     split_by_clip_folds,
-    split_clips,
     split_everything,
     split_fixed,
     split_speakers,
@@ -75,8 +74,8 @@ def test_split_by_clip_keeps_identical_recordings_together_and_says_so(clip: Mak
     clips = tuple(
         clip("ravdess_07", emotion, f"{emotion}{k}", f"{emotion}{k // 2}") for emotion in Emotion for k in range(10)
     )
-    split = split_clips(clips, seed=3)
-    assert split.name == BY_CLIP
+    split = split_by_clip_folds(clips, seed=3)[0]
+    assert split.name == f"{BY_CLIP}, fold 0"
     assert "optimistic" in split.name
     assert is_by_clip(split.name)
     check_leaks(split)
@@ -173,7 +172,7 @@ def test_class_without_a_clip_to_train_on_is_named(clip: Make) -> None:
     with pytest.raises(DataError, match="split by speaker, fold 0: no clip of class neutral for training"):
         split_speakers([*clips, *tested_only], 0, WANTED)
     with pytest.raises(DataError, match="no clip of class pleasant for training"):
-        split_clips([clip("own_s1", Emotion.SAD, str(k)) for k in range(40)], 1)
+        split_by_clip_folds([clip("own_s1", Emotion.SAD, str(k)) for k in range(40)], 1)
 
 
 def test_fixed_split_tests_and_validates_who_is_named(clips: tuple[Clip, ...]) -> None:
@@ -255,7 +254,7 @@ def test_folds_by_clip_that_cannot_be_are_refused(clip: Make) -> None:
 
 
 def test_only_a_split_by_clip_may_share_speakers(clips: tuple[Clip, ...]) -> None:
-    split = split_clips(clips, 1)
+    split = split_by_clip_folds(clips, 1)[0]
     assert _speakers(split.training) & _speakers(split.test)
     for by in ("speaker", "fixed"):
         with pytest.raises(DataError, match="stands on two sides"):

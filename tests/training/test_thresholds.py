@@ -3,7 +3,7 @@ import pytest
 
 from training.config import DecisionRules
 from training.replay import Heard
-from training.thresholds import choose_decision, fit_bias, rescale
+from training.thresholds import choose_decision, fit_bias, fit_temperature, rescale
 
 RANDOM = np.random.default_rng(5)
 TRUTH = np.repeat([0, 1, 2], 60)
@@ -48,3 +48,15 @@ def test_silence_begins_below_the_quietest_clips() -> None:
     levels = [_heard(level) for level in np.linspace(-50, -20, 180)]
     spec = choose_decision(TRUTH, levels, _clips(np.zeros(3)), DecisionRules(silence_margin_db=6))
     assert spec.silent_below_dbfs == pytest.approx(-56, abs=1)
+
+
+def test_temperature_is_recovered_from_sharpened_probabilities() -> None:
+    random = np.random.default_rng(3)
+    honest = random.dirichlet((1.0, 1.0, 1.0), 5_000)
+    truth = (random.random(len(honest))[:, None] > honest.cumsum(axis=1)).sum(axis=1)
+
+    def told(temperature: float) -> list[np.ndarray]:
+        odds = honest ** (2 / temperature)
+        return list((odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)[:, None])
+
+    assert fit_temperature(truth, told) == pytest.approx(2, rel=0.1)
