@@ -1,5 +1,6 @@
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +15,16 @@ Watch = Callable[[], list[str]]
 
 @pytest.fixture(scope="module")
 def watch() -> Iterator[Watch]:
-    """What is looked up, connected to or written; a hook cannot be taken out again, so it is idled."""
+    """What is looked up, connected to or written, but by threads that other tests left behind.
+
+    A hook cannot be taken out again, so it is idled.
+    """
     seen: list[str] = []
     active = [True]
+    others = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
 
     def hook(event: str, args: tuple[object, ...]) -> None:
-        if not active[0]:
+        if not active[0] or threading.get_ident() in others:
             return
         if event in {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname"}:
             seen.append(f"{event} {args}")
