@@ -13,10 +13,11 @@ import numpy.typing as npt
 import soxr
 
 from broker.contract.windows import WindowSpec
-from training.background import Colour, Crowd, babble, hiss
+from training.background import Crowd, babble
 from training.clips import RATE_HZ, Clip
-from training.noise import active_rms
+from training.noise import active_rms, hiss
 from training.rooms import impulse_response, reverberate
+from training.synthetic import Colour
 from training.view_settings import Copy, Room
 
 __all__ = ["Alteration", "alter", "draw_alteration", "pad"]

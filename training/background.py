@@ -5,24 +5,20 @@ else: a validation or test speaker in the background would leak.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from training.clips import RATE_HZ, Clip, digest
-from training.noise import active_rms
-from training.synthetic import noise
+from training.clips import Clip, digest
+from training.noise import active_rms, hiss
 
-__all__ = ["Colour", "Crowd", "babble", "gather", "hiss"]
+__all__ = ["Crowd", "babble", "gather"]
 
 Samples = npt.NDArray[np.float32]
-Colour = Literal["white", "pink", "brown"]
 
 _TALKERS: Final = 6
-_HEARD_FROM_HZ: Final = 50.0
-"""Nearly all power of brown noise, and half of that of pink, lies below, where neither speech nor a front-end is."""
 
 
 class Crowd(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -40,15 +36,6 @@ def gather(clips: Sequence[Clip], read: Callable[[Clip], Samples]) -> Crowd:
     ordered = sorted(clips, key=lambda clip: (clip.sha256, clip.speaker))
     told = msgspec.json.encode([(clip.sha256, clip.speaker) for clip in ordered])
     return Crowd(clips=tuple(ordered), read=read, digest=digest(told))
-
-
-def hiss(length: int, colour: Colour, random: np.random.Generator) -> Samples:
-    """Return noise of unit power, all of it above 50 Hz, shape (length,), float32, at 16 kHz."""
-    period = 1 << (length - 1).bit_length()
-    spectrum = np.fft.rfft(noise(period, colour, random))
-    spectrum[np.fft.rfftfreq(period, 1 / RATE_HZ) < _HEARD_FROM_HZ] = 0
-    unit = np.fft.irfft(spectrum, period)[:length]
-    return np.asarray(unit / np.sqrt(np.mean(unit**2)), dtype=np.float32)
 
 
 def babble(length: int, clip: Clip, crowd: Crowd, random: np.random.Generator) -> Samples:

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from training.clips import RATE_HZ, Clip, Collection
+from training.synthetic import Colour as Hiss
 from training.synthetic import noise
 
-__all__ = ["COLOURS", "LEVELS_DB", "Colour", "active_rms", "add_noise", "describe", "noises", "talkers"]
+__all__ = ["COLOURS", "LEVELS_DB", "Colour", "active_rms", "add_noise", "describe", "hiss", "noises", "talkers"]
 
 Samples = npt.NDArray[np.float32]
 Colour = Literal["white", "pink", "babble"]
@@ -24,6 +25,8 @@ COLOURS: Final[tuple[Colour, ...]] = ("white", "pink", "babble")
 LEVELS_DB: Final = (20, 10, 5)
 """Decibels from the noise's level up to the active speech level."""
 
+_HEARD_FROM_HZ: Final = 50.0
+"""Nearly all power of brown noise, and half of that of pink, lies below, where neither speech nor a front-end is."""
 _TALKERS: Final = 6
 _SYLLABLES_HZ: Final = 4.0
 _BLOCK: Final = 320
@@ -44,6 +47,15 @@ def add_noise(samples: Samples, unit: Samples, below_db: float) -> Samples:
     return samples + unit * np.float32(active_rms(samples) / 10 ** (below_db / 20))
 
 
+def hiss(length: int, colour: Hiss, random: np.random.Generator) -> Samples:
+    """Return noise of unit power, all of it above 50 Hz, shape (length,), float32, at 16 kHz."""
+    period = 1 << (length - 1).bit_length()
+    spectrum = np.fft.rfft(noise(period, colour, random))
+    spectrum[np.fft.rfftfreq(period, 1 / RATE_HZ) < _HEARD_FROM_HZ] = 0
+    unit = np.fft.irfft(spectrum, period)[:length]
+    return np.asarray(unit / np.sqrt(np.mean(unit**2)), dtype=np.float32)
+
+
 def noises(clip: Clip, length: int, collection: Collection) -> dict[Colour, Samples]:
     """Return a clip's noise of each colour, shape (length,), float32, of unit power.
 
@@ -54,8 +66,8 @@ def noises(clip: Clip, length: int, collection: Collection) -> dict[Colour, Samp
     """
     white, pink, babble = (_random(clip, number) for number in range(len(COLOURS)))
     return {
-        "white": noise(length, "white", white),
-        "pink": noise(length, "pink", pink),
+        "white": hiss(length, "white", white),
+        "pink": hiss(length, "pink", pink),
         "babble": _babble(clip, length, collection, babble),
     }
 
@@ -84,8 +96,8 @@ def describe(clips: Sequence[Clip]) -> str:
         babble = f"{count} other clips at once, of {whose}"
     levels = ", ".join(map(str, LEVELS_DB))
     return (
-        f"white, pink and babble in turn, {levels} dB below the active speech level (RMS of the louder half of 20 ms "
-        f"blocks); figures pool the three; babble: {babble}"
+        f"white and pink (above {_HEARD_FROM_HZ:g} Hz) and babble in turn, {levels} dB below the active speech level "
+        f"(RMS of the louder half of 20 ms blocks); figures pool the three; babble: {babble}"
     )
 
 
@@ -103,6 +115,6 @@ def _babble(clip: Clip, length: int, collection: Collection, random: np.random.G
     power = float(np.mean(total**2))
     if power == 0:  # nobody else, or the stretch cut out of them is silent
         swell = 1 + np.sin(2 * np.pi * (_SYLLABLES_HZ * np.arange(length) / RATE_HZ + random.random()))
-        total = noise(length, "pink", random) * swell
+        total = hiss(length, "pink", random) * swell
         power = float(np.mean(total**2))
     return np.asarray(total / np.sqrt(power), dtype=np.float32)

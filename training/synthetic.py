@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-__all__ = ["noise", "voiced", "write_corpora"]
+__all__ = ["Colour", "noise", "voiced", "write_corpora"]
 
 Samples = npt.NDArray[np.float32]
 Colour = Literal["white", "pink", "brown"]

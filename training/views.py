@@ -30,8 +30,8 @@ __all__ = [
 
 Samples = npt.NDArray[np.float32]
 
-VIEWS_VERSION: Final = 2
-"""Changes when the same settings make other views, so that stored features are made again."""
+VIEWS_VERSION: Final = 3
+"""Changes when the same settings make other views or other frames of them, so that stored features are made again."""
 
 _PAPER_VIEWS: Final = 2
 

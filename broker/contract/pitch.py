@@ -5,9 +5,6 @@ the frame is (Boersma 1993, "Accurate short-term analysis of the fundamental fre
 asked for, so that a product with a table of cosines is cheaper than an inverse FFT. The spectrum is as long as the
 frame, so the autocorrelation is circular; at lags of at most half a frame a Hann window leaves too little at its ends
 for that to matter.
-
-The product is one of float64: over a rumble far below the voice, two candidates differ by less than float32 can tell,
-and every processor would choose another.
 """
 
 from functools import lru_cache
@@ -22,7 +19,6 @@ __all__ = ["BAND_HZ", "HIGHEST_HZ", "LOWEST_HZ", "PITCH_COLUMNS", "pitch", "pitc
 
 Spectra = npt.NDArray[np.float32]
 Columns = npt.NDArray[np.float32]
-Table = npt.NDArray[np.float64]
 
 PITCH_COLUMNS: Final = 3
 """Columns that `pitch` makes: octaves above 180 Hz (0 where unvoiced), voicing strength, 1 where voiced."""
@@ -32,6 +28,10 @@ HIGHEST_HZ: Final = 500.0
 _REFERENCE_HZ: Final = 180.0
 _VOICED_FROM: Final = 0.45
 """A frame at least this periodic is voiced; Praat's voicing threshold."""
+_PROMINENCE: Final = 0.2
+"""A peak must stand out by this much from the lowest correlation at shorter lags: over a rumble far below the voice the
+correlation falls slowly from 1, and any ripple on the way, down to float32's rounding, would pass for a high and very
+certain pitch."""
 _OCTAVE_COST: Final = 0.02
 """Each octave down must be this much more periodic: a multiple of the period fits as well as the period."""
 BAND_HZ: Final = 2_000.0
@@ -57,16 +57,19 @@ def pitch(power: Spectra, fft_samples: int, sample_rate_hz: int) -> Columns:
         Shape (frames, PITCH_COLUMNS), float32, finite.
     """
     table = _lag_table(fft_samples, sample_rate_hz)
-    correlation = power[:, : len(table.cosines)].astype(np.float64) @ table.cosines
-    periodicity = correlation[:, 1:] * (1 / np.maximum(correlation[:, :1], _SILENCE))
-    before, here, after = periodicity[:, :-2], periodicity[:, 1:-1], periodicity[:, 2:]
-    score = np.where((here >= before) & (here > after), here - table.cost, -1)
+    correlation = power[:, : len(table.cosines)] @ table.cosines
+    periodicity = correlation * (1 / np.maximum(correlation[:, :1], np.float32(_SILENCE)))
+    lowest = np.minimum.accumulate(periodicity, axis=1)[:, table.first : -1]
+    before, here, after = (periodicity[:, table.first + step : periodicity.shape[1] - 1 + step] for step in (-1, 0, 1))
+    is_peak = (here >= before) & (here > after) & (here > lowest + np.float32(_PROMINENCE))
+    slope = after - before
+    shift = (0.5 * slope / np.maximum(2 * here - before - after, np.float32(1e-6))).clip(-0.5, 0.5)
+    height = here + np.float32(0.25) * slope * shift  # of the parabola through the three: its top is between two lags
+    score = np.where(is_peak, height - table.cost, np.float32(-1))
     best = score.argmax(axis=1)
     rows = np.arange(len(power))
-    left, peak, right = before[rows, best], here[rows, best], after[rows, best]
-    shift = 0.5 * (left - right) / np.minimum(left - 2 * peak + right, -1e-6)
-    lag_s = (table.first + best + shift.clip(-0.5, 0.5)) * table.step_s
-    strength = peak.clip(0, 1) * (score[rows, best] > -1)
+    lag_s = (table.first + best + shift[rows, best]) * table.step_s
+    strength = height[rows, best].clip(0, 1) * (score[rows, best] > -1)
     voiced = strength >= _VOICED_FROM
     return np.stack([-np.log2(_REFERENCE_HZ * lag_s) * voiced, strength, voiced], axis=1, dtype=np.float32)
 
@@ -90,11 +93,11 @@ class _LagTable(NamedTuple):
     """Between two lags."""
     first: int
     """Shortest lag that is a pitch, in steps."""
-    cosines: Table
-    """Shape (bins, 1 + lags): from a power spectrum to the autocorrelation at lag 0, and to the autocorrelation
-    divided by the window's own from the lag before the first to the lag after the last."""
-    cost: Table
-    """Of each pitch, shape (lags - 2,)."""
+    cosines: Columns
+    """Shape (bins, last lag + 2): from a power spectrum to the autocorrelation divided by the window's own, from lag 0
+    to the one after the last that is a pitch."""
+    cost: Columns
+    """Of each pitch, from the first to the last."""
 
 
 @lru_cache(maxsize=8)
@@ -102,7 +105,7 @@ def _lag_table(fft_samples: int, sample_rate_hz: int) -> _LagTable:
     stride = max(1, int(sample_rate_hz / (4 * BAND_HZ)))
     step_s = stride / sample_rate_hz
     first, last = int(1 / (HIGHEST_HZ * step_s)), int(np.ceil(1 / (LOWEST_HZ * step_s)))
-    lags = stride * np.concatenate(([0], np.arange(first - 1, last + 2)))
+    lags = stride * np.arange(last + 2)
     bins = np.arange(pitch_bins(fft_samples, sample_rate_hz))
     is_mirrored = (bins > 0) & (bins < fft_samples / 2)  # bins that stand for a negative frequency, too
     cosines = np.where(is_mirrored, 2, 1)[:, None] * np.cos(2 * np.pi * np.outer(bins, lags) / fft_samples)
@@ -110,6 +113,6 @@ def _lag_table(fft_samples: int, sample_rate_hz: int) -> _LagTable:
     return _LagTable(
         step_s=step_s,
         first=first,
-        cosines=cosines * window[0] / window / fft_samples**2,
-        cost=_OCTAVE_COST * np.log2(np.arange(first, last + 1) / first),
+        cosines=(cosines * window[0] / window / fft_samples**2).astype(np.float32),
+        cost=(_OCTAVE_COST * np.log2(np.arange(first, last + 1) / first)).astype(np.float32),
     )

@@ -17,8 +17,9 @@ from broker.contract.features import PAPER_FEATURES, FeatureSpec
 
 FOLDER = Path(__file__).parent
 RATE_HZ = 16_000
-LAGS = range(RATE_HZ // 500 - 2, RATE_HZ // 60 + 5, 2)
-"""From one step below 500 Hz to one beyond 60 Hz."""
+LAGS = range(0, RATE_HZ // 60 + 5, 2)
+"""To one step beyond 60 Hz."""
+HIGHEST = RATE_HZ // 500
 SPECS = {
     "paper": PAPER_FEATURES,
     "causal": FeatureSpec(),
@@ -82,17 +83,23 @@ def _pitch_of_frame(frame: np.ndarray, of_window: dict[int, float]) -> tuple[flo
     low = np.fft.irfft(spectrum)
     energy = max(np.dot(low, low), 2.5e-10 * len(frame))
     height = {lag: np.dot(low, np.roll(low, lag)) / energy / of_window[lag] for lag in LAGS}
-    peaks = [lag for lag in LAGS[1:-1] if height[lag - 2] <= height[lag] > height[lag + 2]]
-    scores = [height[lag] - 0.02 * np.log2(lag / LAGS[1]) for lag in peaks]
+    peaks = [lag for lag in LAGS[HIGHEST // 2 : -1] if height[lag - 2] <= height[lag] > height[lag + 2]]
+    peaks = [lag for lag in peaks if height[lag] > 0.2 + min(height[shorter] for shorter in range(0, lag, 2))]
     if not peaks:
         return (0.0, 0.0, 0.0)
-    best = peaks[int(np.argmax(scores))]
-    strength = float(np.clip(height[best], 0, 1))
+    tops = {lag: _top(*(height[lag + step] for step in (-2, 0, 2))) for lag in peaks}
+    best = max(peaks, key=lambda lag: tops[lag][1] - 0.02 * np.log2(lag / HIGHEST))
+    strength = float(np.clip(tops[best][1], 0, 1))
     if strength < 0.45:
         return (0.0, strength, 0.0)
-    left, top, right = (height[best + step] for step in (-2, 0, 2))
-    shift = (left - right) / (left - 2 * top + right)  # of the top of the parabola through the three, in samples
-    return (float(np.log2(RATE_HZ / (best + shift) / 180)), strength, 1.0)
+    return (float(np.log2(RATE_HZ / (best + 2 * tops[best][0]) / 180)), strength, 1.0)
+
+
+def _top(left: float, middle: float, right: float) -> tuple[float, float]:
+    """Return the top of the parabola through three points: steps from the middle one, height."""
+    curve, rise, height = np.polyfit([-1, 0, 1], [left, middle, right], 2)
+    place = -rise / (2 * curve)
+    return float(place), float(height + rise * place + curve * place**2)
 
 
 def reference_window(samples: np.ndarray, spec: FeatureSpec) -> np.ndarray:

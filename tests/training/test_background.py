@@ -4,8 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from training.background import Colour, babble, gather, hiss
+from training.background import babble, gather
 from training.clips import Clip
+from training.noise import hiss
 
 Samples = npt.NDArray[np.float32]
 Make = Callable[..., Clip]
@@ -22,18 +23,6 @@ def _tone(clip: Clip) -> Samples:
 def _talking(heard: Samples) -> set[str]:
     power = np.abs(np.fft.rfft(heard, 16_000)) ** 2
     return {speaker for speaker, tone in TONES.items() if power[round(tone)] > 0.01 * power.sum()}
-
-
-@pytest.mark.parametrize(("colour", "falls_db"), [("white", 0), ("pink", 10), ("brown", 20)])
-def test_noise_can_be_heard_and_falls_by_its_colour(colour: Colour, falls_db: float) -> None:
-    unit = hiss(50_000, colour, np.random.default_rng(0)).astype(float)
-    power = np.abs(np.fft.rfft(unit)) ** 2 * 2 / len(unit) ** 2
-    hertz = np.fft.rfftfreq(len(unit), 1 / 16_000)
-    assert power[hertz > 45].sum() == pytest.approx(1, abs=0.01)
-    low, high = (
-        10 * np.log10(power[(hertz > centre / 1.3) & (hertz < centre * 1.3)].mean()) for centre in (200, 2_000)
-    )
-    assert low - high == pytest.approx(falls_db, abs=1)
 
 
 def test_six_other_speakers_babble(clip: Make) -> None:

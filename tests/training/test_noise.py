@@ -5,8 +5,8 @@ import numpy.typing as npt
 import pytest
 
 from training.clips import Clip, Collection
-from training.noise import COLOURS, LEVELS_DB, active_rms, add_noise, describe, noises, talkers
-from training.synthetic import noise
+from training.noise import COLOURS, LEVELS_DB, active_rms, add_noise, describe, hiss, noises, talkers
+from training.synthetic import Colour, noise
 
 Samples = npt.NDArray[np.float32]
 Make = Callable[..., Clip]
@@ -38,6 +38,18 @@ def test_noise_lies_as_far_below_active_speech_as_asked(speech: Speech) -> None:
     for level in LEVELS_DB:
         added = add_noise(samples, unit, level) - samples
         assert 20 * np.log10(active_rms(samples) / np.std(added)) == pytest.approx(level, abs=0.05)
+
+
+@pytest.mark.parametrize(("colour", "falls_db"), [("white", 0), ("pink", 10), ("brown", 20)])
+def test_noise_can_be_heard_and_falls_by_its_colour(colour: Colour, falls_db: float) -> None:
+    unit = hiss(50_000, colour, np.random.default_rng(0)).astype(float)
+    power = np.abs(np.fft.rfft(unit)) ** 2 * 2 / len(unit) ** 2
+    hertz = np.fft.rfftfreq(len(unit), 1 / 16_000)
+    assert power[hertz > 45].sum() == pytest.approx(1, abs=0.01)
+    low, high = (
+        10 * np.log10(power[(hertz > centre / 1.3) & (hertz < centre * 1.3)].mean()) for centre in (200, 2_000)
+    )
+    assert low - high == pytest.approx(falls_db, abs=1)
 
 
 def test_noise_has_unit_power_and_the_clips_length(crowd: Collection) -> None:
