@@ -23,7 +23,7 @@ check: .venv/dev ## lint, types, import rules, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m broker.contract.generate --check
 	$(BIN)/python -m dashboard.grafana --check
-	$(BIN)/python -m training.model_card --check
+	$(BIN)/python -m training.report.model_card --check
 
 bench: .venv/dev ## measure: ratios against a named baseline of the same run
 	@for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
@@ -46,13 +46,13 @@ factory: .venv/dev ## train, examine and bundle the model that nodes are shipped
 	$(TRAIN) train --data $(RUNS)/prepared --out $(RUNS)/shipped --config training/configs/factory.toml --all-speakers --seeds 1
 	$(TRAIN) bundle --run $(RUNS)/shipped --name factory --version 2 --out edge_node/models/factory.bundle --data $(RUNS)/prepared \
 		--compare $(RUNS)/factory --compare $(RUNS)/factory-by-clip --compare $(RUNS)/paper --compare $(RUNS)/paper-by-clip
-	$(BIN)/python -m training.model_card
+	$(BIN)/python -m training.report.model_card
 	$(TRAIN) report $(RUNS)/factory $(RUNS)/paper --out docs/report
 
 generate: .venv/dev ## write what follows from the tables: ACL, AsyncAPI, schemas, docs, Grafana dashboards, model card
 	$(BIN)/python -m broker.contract.generate
 	$(BIN)/python -m dashboard.grafana
-	$(BIN)/python -m training.model_card
+	$(BIN)/python -m training.report.model_card
 
 format: .venv/dev ## format and mend what ruff can
 	$(BIN)/ruff check --fix .

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from broker.contract.errors import SettingsError, exit_with_one_line
-from training.corpora import CORPORA
-from training.exam_commands import add_exam_commands
-from training.export_command import add_export_command
-from training.report_command import add_report_command
-from training.tune_command import add_tune_command
+from training.data.corpora import CORPORA
+from training.exam.commands import add_exam_commands
+from training.model.export_command import add_export_command
+from training.report.command import add_report_command
+from training.tuning.command import add_tune_command
 
 __all__ = ["main"]
 
@@ -37,13 +37,13 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _prepare(args: argparse.Namespace) -> int:
-    from training.prepare import prepare  # noqa: PLC0415 -- keeps --help quick
-    from training.report import print_prepared  # noqa: PLC0415 -- as above
+    from training.data.prepare import prepare  # noqa: PLC0415 -- keeps --help quick
+    from training.printed import print_prepared  # noqa: PLC0415 -- as above
 
     print_prepared(prepare(args.data, args.out), str(args.out))
     if args.paper_csv:
-        from training.clips import open_cache  # noqa: PLC0415 -- as above
-        from training.paper_csv import write_paper_csv  # noqa: PLC0415 -- as above
+        from training.data.clips import open_cache  # noqa: PLC0415 -- as above
+        from training.data.paper_csv import write_paper_csv  # noqa: PLC0415 -- as above
 
         rows = write_paper_csv(open_cache(args.out), args.paper_csv)
         print(f"{args.paper_csv}: {rows:,} clips, 47 frames of 13 MFCC each")  # noqa: T201 -- the command's answer
@@ -51,7 +51,7 @@ def _prepare(args: argparse.Namespace) -> int:
 
 
 def _download(args: argparse.Namespace) -> int:
-    from training.download import GUIDES, RAVDESS, fetch  # noqa: PLC0415 -- keeps --help quick
+    from training.data.download import GUIDES, RAVDESS, fetch  # noqa: PLC0415 -- keeps --help quick
 
     if args.corpus in GUIDES:
         print(GUIDES[args.corpus])  # noqa: T201 -- the command's answer
@@ -77,16 +77,16 @@ def _train(args: argparse.Namespace) -> int:
         msg = f"--threads {args.threads}: allowed is 1 or more"
         raise SettingsError(msg)
     if args.country:
-        from training.energy import check_country  # noqa: PLC0415 -- as said
+        from training.fitting.energy import check_country  # noqa: PLC0415 -- as said
 
         check_country(args.country)
     try:
-        from training.network import use_threads  # noqa: PLC0415 -- as said
-        from training.train import Options, train  # noqa: PLC0415 -- as said
+        from training.fitting.train import Options, train  # noqa: PLC0415 -- as said
+        from training.model.network import use_threads  # noqa: PLC0415 -- as said
     except ModuleNotFoundError as error:
         msg = f"the package {error.name} is missing: pip install 'sottovoce[training]'"
         raise SettingsError(msg) from error
-    from training.report import print_run  # noqa: PLC0415 -- as said
+    from training.printed import print_run  # noqa: PLC0415 -- as said
 
     use_threads(args.threads)
     out = args.out or Path("runs") / experiment.name
@@ -100,7 +100,7 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _bundle(args: argparse.Namespace) -> int:
-    from training.pack import Order, pack  # noqa: PLC0415 -- keeps --help quick
+    from training.model.pack import Order, pack  # noqa: PLC0415 -- keeps --help quick
 
     order = Order(
         run=args.run,
@@ -119,8 +119,8 @@ def _bundle(args: argparse.Namespace) -> int:
 
 
 def _baseline(args: argparse.Namespace) -> int:
-    from training.baseline import baseline, print_baseline, save_baseline  # noqa: PLC0415 -- keeps --help quick
-    from training.clips import open_cache  # noqa: PLC0415 -- as above
+    from training.baseline.command import baseline, print_baseline, save_baseline  # noqa: PLC0415 -- keeps --help quick
+    from training.data.clips import open_cache  # noqa: PLC0415 -- as above
 
     result, predictions = baseline(
         open_cache(args.data), args.features, fold=args.fold, by_clip=args.by_clip, noise=args.noise

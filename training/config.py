@@ -11,9 +11,9 @@ from broker.contract.errors import SettingsError
 from broker.contract.features import FeatureSpec, frame_count
 from broker.contract.windows import WindowSpec
 from broker.settings import read_settings
-from training.clips import RATE_HZ
-from training.corpora import CLASS_OF, Emotion
-from training.view_settings import Views
+from training.augment.view_settings import Views
+from training.data.clips import RATE_HZ
+from training.data.corpora import CLASS_OF, Emotion
 
 __all__ = [
     "ConvLstm",

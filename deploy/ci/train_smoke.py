@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from training.synthetic import write_corpora
+from training.data.synthetic import write_corpora
 
 __all__ = ["main"]
 

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from broker.contract.errors import SettingsError
 from broker.contract.features import FeatureSpec, analyse, assemble, frame_count
 from broker.contract.pitch import PITCH_COLUMNS, smooth_pitch
-from training.synthetic import noise, voiced
+from training.data.synthetic import noise, voiced
 
 RATE_HZ = 16_000
 SPEC = FeatureSpec(

@@ -13,7 +13,7 @@ from broker.contract.decision import level_dbfs
 from broker.contract.features import PAPER_FEATURES, FeatureSpec, Normalisation, analyse, extract, frame_count
 from broker.contract.stream import FrameStream, windows_of
 from broker.contract.windows import Window, WindowSpec
-from training.synthetic import voiced
+from training.data.synthetic import voiced
 
 RATE_HZ = 16_000
 PRODUCT = FeatureSpec(

@@ -12,9 +12,9 @@ import soundfile
 
 from broker.contract.bundle import Bundle, read_bundle, write_bundle
 from edge_node.models import factory_bundle
-from training.clips import Clip, digest
-from training.corpora import CLASS_OF, Emotion
-from training.synthetic import voiced, write_corpora
+from training.data.clips import Clip, digest
+from training.data.corpora import CLASS_OF, Emotion
+from training.data.synthetic import voiced, write_corpora
 
 Write = Callable[..., Path]
 

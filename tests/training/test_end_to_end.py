@@ -10,13 +10,13 @@ import pytest
 from broker.contract.bundle import Bundle, read_bundle, write_bundle
 from broker.contract.errors import BundleError, DataError, SettingsError
 from training.__main__ import main
-from training.card import read_card
-from training.evaluate import Evaluation
-from training.predictions import by_corpus, read_predictions
-from training.results import read_run
-from training.runtime import Runner, prove
-from training.splits import is_by_clip
-from training.summary import summarise
+from training.data.splits import is_by_clip
+from training.exam.card import read_card
+from training.exam.evaluate import Evaluation
+from training.exam.predictions import by_corpus, read_predictions
+from training.fitting.results import read_run
+from training.fitting.summary import summarise
+from training.model.runtime import Runner, prove
 
 TINY = """
 name = "tiny"

@@ -5,12 +5,12 @@ import pytest
 
 from broker.contract.bundle import Bundle, read_bundle
 from edge_node.models import factory_bundle
-from training.card import read_card
-from training.clips import Collection, find_recordings, make_clip, read_clip, to_float, usable
-from training.evaluate import evaluate
-from training.pack import golden_features
-from training.runtime import prove
-from training.splits import ALL_SPEAKERS
+from training.data.clips import Collection, find_recordings, make_clip, read_clip, to_float, usable
+from training.data.splits import ALL_SPEAKERS
+from training.exam.card import read_card
+from training.exam.evaluate import evaluate
+from training.model.pack import golden_features
+from training.model.runtime import prove
 
 MODELS = Path(__file__).parents[2] / "edge_node" / "models"
 

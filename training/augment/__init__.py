@@ -1,0 +1,1 @@
+"""Training windows: clips, altered copies of them, noise and rooms."""

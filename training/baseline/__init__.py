@@ -1,0 +1,1 @@
+"""What the model is measured against: openSMILE functionals and a support vector machine."""

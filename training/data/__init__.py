@@ -1,0 +1,1 @@
+"""Corpora: recordings to clips, and who stands on which side."""

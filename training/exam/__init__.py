@@ -1,0 +1,1 @@
+"""What a bundle can do: its figures, compared and held against limits."""

@@ -1,0 +1,1 @@
+"""From a split to weights, thresholds, and the figures of a run."""

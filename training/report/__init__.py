@@ -1,0 +1,1 @@
+"""Runs written up: documents, pictures, the model card."""
