@@ -1,4 +1,4 @@
-"""`sottovoce-train`: corpora to bundle. Each command is one function; TensorFlow is imported by `train` alone."""
+"""`sottovoce-train`: corpora to bundle. Each command is one function that imports what it needs: TensorFlow is slow."""
 
 import argparse
 import logging
@@ -16,6 +16,7 @@ from training.exam.commands import add_exam_commands
 from training.model.export_command import add_export_command
 from training.report.command import add_report_command
 from training.tuning.command import add_tune_command
+from training.tuning.variants_command import add_variants_command
 
 __all__ = ["main"]
 
@@ -145,7 +146,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", action="store_true", help="log every epoch and every skipped file")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     cache = _default_cache()
+    _add_data_commands(commands, cache)
+    _add_train_command(commands, cache)
+    add_tune_command(commands, cache)
+    add_variants_command(commands, cache)
+    add_exam_commands(commands, cache)
+    add_export_command(commands)
+    _add_baseline_command(commands, cache)
+    add_report_command(commands)
+    _add_bundle_command(commands)
+    return parser
 
+
+def _add_data_commands(commands: Any, cache: Path) -> None:  # noqa: ANN401 -- argparse's type is private
     download = commands.add_parser("download", help="fetch RAVDESS; for another corpus, say where it is")
     download.add_argument("corpus", choices=[corpus.key for corpus in CORPORA])
     download.add_argument(
@@ -164,11 +177,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     prepare.set_defaults(command=_prepare)
 
-    _add_train_command(commands, cache)
-    add_tune_command(commands, cache)
-    add_exam_commands(commands, cache)
-    add_export_command(commands)
 
+def _add_train_command(commands: Any, cache: Path) -> None:  # noqa: ANN401 -- as above
+    train = commands.add_parser("train", help="train, quantize and test an experiment, fold by fold")
+    train.add_argument("--config", type=Path, required=True, help="experiment, such as training/configs/factory.toml")
+    train.add_argument("--data", type=Path, default=cache, help="cache that `prepare` wrote (default: %(default)s)")
+    train.add_argument("--out", type=Path, help="run folder (default: runs/<experiment>)")
+    train.add_argument("--fold", type=int, help="run this fold alone")
+    train.add_argument("--seeds", type=int, help="how many of the experiment's seeds to run (default: all)")
+    how = train.add_mutually_exclusive_group()
+    how.add_argument("--by-clip", action="store_true", help="split by clip, as the paper did: optimistic, to compare")
+    how.add_argument("--all-speakers", action="store_true", help="train on everybody, test nobody: the model to ship")
+    train.add_argument("--only-listed", type=Path, help="by clip: CSV file that names the clips to use")
+    train.add_argument("--noise", action="store_true", help="test in noise as well: takes ten times as long")
+    train.add_argument("--country", help="ISO 3166 alpha-3: whose mix CO2 is counted by (default: the world)")
+    train.add_argument("--again", action="store_true", help="repeat what an earlier run has finished")
+    train.add_argument("--threads", type=int, default=2, help="threads of TensorFlow (default: %(default)s)")
+    train.set_defaults(command=_train)
+
+
+def _add_baseline_command(commands: Any, cache: Path) -> None:  # noqa: ANN401 -- as above
     baseline = commands.add_parser("baseline", help="what eGeMAPS and a support vector machine reach on the same folds")
     baseline.add_argument("--data", type=Path, default=cache, help="cache that `prepare` wrote (default: %(default)s)")
     baseline.add_argument("--fold", type=int, help="run this fold alone")
@@ -181,8 +209,8 @@ def _parser() -> argparse.ArgumentParser:
     baseline.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else")
     baseline.set_defaults(command=_baseline)
 
-    add_report_command(commands)
 
+def _add_bundle_command(commands: Any) -> None:  # noqa: ANN401 -- as above
     bundle = commands.add_parser("bundle", help="make the archive that nodes run of a trained fold")
     bundle.add_argument("--run", type=Path, required=True, help="run folder that `train` wrote")
     bundle.add_argument("--name", required=True, help="of the model: lower-case letters, digits, dots, dashes")
@@ -199,30 +227,6 @@ def _parser() -> argparse.ArgumentParser:
         "--licence", type=Path, default=_LICENCE, help="text that governs the weights (default: %(default)s)"
     )
     bundle.set_defaults(command=_bundle)
-    return parser
-
-
-def _add_train_command(commands: Any, cache: Path) -> None:  # noqa: ANN401 -- argparse's type is private
-    train = commands.add_parser("train", help="train, quantize and test an experiment, fold by fold")
-    train.add_argument("--config", type=Path, required=True, help="experiment, such as training/configs/factory.toml")
-    train.add_argument("--data", type=Path, default=cache, help="cache that `prepare` wrote (default: %(default)s)")
-    train.add_argument("--out", type=Path, help="run folder (default: runs/<experiment>)")
-    train.add_argument("--fold", type=int, help="run this fold alone")
-    train.add_argument("--seeds", type=int, help="how many of the experiment's seeds to run (default: all)")
-    how = train.add_mutually_exclusive_group()
-    how.add_argument("--by-clip", action="store_true", help="split by clip, as the paper did: optimistic, to compare")
-    how.add_argument("--all-speakers", action="store_true", help="train on everybody, test nobody: the model to ship")
-    train.add_argument("--only-listed", type=Path, help="by clip: CSV file that names the clips to use")
-    train.add_argument("--noise", action="store_true", help="test in noise as well: takes ten times as long")
-    train.add_argument("--country", help="ISO 3166 alpha-3: whose mix CO2 is counted by (default: the world)")
-    train.add_argument("--again", action="store_true", help="repeat what an earlier run has finished")
-    train.add_argument(
-        "--threads",
-        type=int,
-        default=2,
-        help="threads of TensorFlow (default: %(default)s)",
-    )
-    train.set_defaults(command=_train)
 
 
 if __name__ == "__main__":

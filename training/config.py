@@ -53,7 +53,7 @@ class SplitChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     test_speakers: tuple[str, ...] = ()
     """Fixed: who is tested."""
     only_listed: str | None = None
-    """CSV file that names the clips to use (`listed.only_listed`); None: all."""
+    """CSV file that names the clips to use, as `training.data.listed` reads it; None: all."""
 
 
 class PaperViews(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="paper"):
@@ -68,6 +68,7 @@ class PaperViews(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     stretch: Annotated[float, Meta(gt=0)] = 0.8
     """Rate of the time stretch; below 1 is slower."""
     pitch_semitones: float = 0.7
+    """Upward shift of the stretched clip."""
     drop_unpleasant: Share = 0.6
     """Share of sad, angry, fearful and disgusted clips left out at random, to balance the classes."""
     drop_pleasant: Share = 0.25
@@ -81,6 +82,7 @@ class Convolution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     kernel: Positive = 5
     """Frames that one output hears."""
     stride: Positive = 2
+    """Frames between two outputs."""
 
 
 class ConvLstm(
@@ -89,9 +91,13 @@ class ConvLstm(
     """Convolutions that thin the frames out, one LSTM, pooling over time."""
 
     convolutions: Annotated[tuple[Convolution, ...], Meta(min_length=1)] = (Convolution(filters=32),)
+    """From the first to the last."""
     units: Positive = 64
+    """Of the LSTM."""
     pooling: Literal["last", "mean", "mean-std"] = "mean"
+    """What is made of the LSTM's steps: the last, their mean, or mean and standard deviation."""
     dropout: Share = 0.3
+    """Share of the values set to 0 in training, before the last layer."""
 
     def steps(self, frames: int) -> int:
         """Return how many steps the LSTM takes over that many frames; 0 or less: there are too few."""
@@ -114,18 +120,23 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     outputs: Literal["classes", "emotions"] = "classes"
     """`emotions`: a softmax over seven, summed to the three classes inside the graph."""
     epochs: Positive
+    """At most; also the length of the cosine."""
     draws: Annotated[int, Meta(ge=0)] = 0
     """Windows drawn per epoch; 0: every view once, in random order, unbalanced."""
     patience: Positive
     """Epochs without a better validation score after which training stops."""
     batch: Positive = 32
+    """Windows per step."""
     learning_rate: Annotated[float, Meta(gt=0)] = 1e-3
+    """Of AdamW, at the first step."""
     cosine: bool = False
     """Whether the learning rate falls to 0 along a cosine."""
     weight_decay: NonNegative = 0.0
+    """Of AdamW, decoupled from the gradient: a share of the weights per step, times the learning rate."""
     clip_norm: Annotated[float, Meta(gt=0)] | None = None
     """Gradients are scaled down to this norm; None: never."""
     label_smoothing: Share = 0.0
+    """Share of each target that is spread evenly over all outputs."""
     mixup: NonNegative = 0.0
     """Windows are mixed in pairs by a share drawn from Beta(mixup, mixup); 0: never."""
     ema: Annotated[float, Meta(ge=0, lt=1)] = 0.0
@@ -158,6 +169,7 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
     features: FeatureSpec
     window: WindowSpec
+    """One model input, and the distance to the next."""
     views: Views | PaperViews
     network: ConvLstm | PaperLstm
     recipe: Recipe
@@ -182,6 +194,9 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise SettingsError(msg)
         if len(set(self.recipe.seeds)) != len(self.recipe.seeds):
             msg = f"recipe.seeds = {list(self.recipe.seeds)}: the same seed twice"
+            raise SettingsError(msg)
+        if isinstance(self.views, Views) and self.views.pitch_dropout > 0 and not self.features.pitch:
+            msg = f"views.pitch_dropout = {self.views.pitch_dropout:g}: there is no pitch; set features.pitch, too"
             raise SettingsError(msg)
         if isinstance(self.views, PaperViews):
             crop = round((self.views.end_s - self.views.start_s) * RATE_HZ)

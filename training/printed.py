@@ -1,25 +1,22 @@
-"""What `prepare` and `train` print; `tables` has the rest."""
+"""What `prepare` and `train` print: what corpora hold and lack, and the scores of a run's folds."""
 
 from typing import Final
 
 from rich.table import Table
 
-from broker.contract.decision import CLASSES
 from training.data.clips import INDEX_NAME
-from training.data.corpora import CORPORA, title_of
+from training.data.corpora import title_of
 from training.data.prepare import Prepared
-from training.exam.evaluate import Figures
-from training.exam.metrics import Scores
-from training.exam.tables import open_console, say
 from training.fitting.results import Energy, FoldResult, Run
 from training.fitting.summary import Summary, summarise
+from training.terminal import add_scores, grid, open_console, say, score_grid, share
 
 __all__ = ["energy_line", "print_prepared", "print_run"]
 
-_TITLES: Final[dict[str, str]] = {corpus.key: corpus.title for corpus in CORPORA}
 _LISTED: Final = 20
 """Recordings named one by one; a corpus that git-lfs has not fetched would fill the screen."""
 _MOST_SPEAKERS: Final = 12
+"""Named one by one; of more, their number is told."""
 
 
 def print_prepared(prepared: Prepared, out: str) -> None:
@@ -53,17 +50,22 @@ def print_run(run: Run) -> None:
     split = (
         "by clip, speakers on both sides: OPTIMISTIC" if summary.by == "clip" else "by speaker, on speakers never heard"
     )
-    table = _score_table("test", f"{run.experiment}, quantized; split {split}")
+    table = score_grid("test")
     for item in run.folds:
         name = f"{'all' if item.fold is None else f'fold {item.fold}'}, seed {item.seed}"
         if item.test:
-            _add(table, name, item.test.models["quantized"])
+            add_scores(table, name, item.test.models["quantized"])
         if item.test_cropped:
-            _add(table, f"{name}, crop", item.test_cropped)
+            add_scores(table, f"{name}, crop", item.test_cropped)
     if table.row_count:
+        say(console, f"{run.experiment}, quantized, per cent; split {split}\n")
         console.print(table)
+        console.print()
     if summary.figures:
-        console.print(_spread_table(summary))
+        seeds = ", ".join(map(str, summary.seeds))
+        say(console, f"all folds taken as one, per cent; seeds {seeds}\n")
+        console.print(_spreads(summary))
+        console.print()
     for item in run.folds:
         say(console, _settings_line(item))
     if run.energy:
@@ -78,14 +80,10 @@ def energy_line(energy: Energy) -> str:
     )
 
 
-def _spread_table(summary: Summary) -> Table:
-    seeds = ", ".join(map(str, summary.seeds))
-    table = Table(title=f"all folds taken as one; seeds {seeds}", title_justify="left")
-    for name in ("figure", "mean", "deviation", "lowest", "highest"):
-        table.add_column(name, justify="left" if name == "figure" else "right")
+def _spreads(summary: Summary) -> Table:
+    table = grid("figure", "mean", "deviation", "lowest", "highest", left=("figure",))
     for name, spread in summary.figures.items():
-        shares = (spread.mean, spread.deviation, spread.low, spread.high)
-        table.add_row(name, *(f"{value:.1%}" for value in shares))
+        table.add_row(name, *map(share, (spread.mean, spread.deviation, spread.low, spread.high)))
     return table
 
 
@@ -98,29 +96,6 @@ def _settings_line(item: FoldResult) -> str:
         f"{item.decision.uncertain_below:g}, silent below {item.decision.silent_below_dbfs:g} dBFS, "
         f"{item.seconds:.0f} s"
     )
-
-
-def _score_table(first: str, title: str) -> Table:
-    table = Table(title=title, title_justify="left", caption="per class: recall", caption_justify="right")
-    for name in (first, "corpus"):
-        table.add_column(name)
-    for name in ("clips", "accuracy", "UAR", "macro-F1", *CLASSES):
-        table.add_column(str(name), justify="right")
-    return table
-
-
-def _add(table: Table, name: str, figures: Figures) -> None:
-    for corpus, scores in figures.corpora.items():
-        table.add_row(name, _TITLES[corpus], *_cells(scores))
-    if len(figures.corpora) > 1:
-        table.add_row(name, "pooled", *_cells(figures.pooled))
-        table.add_row(name, "corpus-macro", "", "", f"{figures.macro_uar:.1%}")
-    table.add_section()
-
-
-def _cells(scores: Scores) -> list[str]:
-    recalls = ["-" if value is None else f"{value:.0%}" for value in scores.recall]
-    return [f"{scores.clips:,}", f"{scores.accuracy:.1%}", f"{scores.uar:.1%}", f"{scores.macro_f1:.1%}", *recalls]
 
 
 def _missing(absent: tuple[str, ...], incomplete: dict[str, int]) -> str:

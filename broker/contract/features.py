@@ -24,7 +24,7 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from broker.contract.errors import SettingsError
-from broker.contract.mel import dct, hann, mel_filters
+from broker.contract.mel import dct, hann, mel_power
 from broker.contract.pitch import BAND_HZ, LOWEST_HZ, PITCH_COLUMNS, pitch, smooth_pitch
 
 __all__ = [
@@ -44,9 +44,10 @@ Features = npt.NDArray[np.float32]
 _FRAMES_AT_ONCE: Final = 32
 """Frames per FFT call: more share the cost of numpy's calls, still more leave the cache."""
 
-_PRODUCTS_AT_ONCE: Final = 1_000_000
-"""Most multiplications in one matrix product: from 2^20 on OpenBLAS starts threads, and on a busy machine they wait for
-each other a thousand times longer than the product takes."""
+_SAMPLES_AT_ONCE: Final = 28 * 2048
+"""Most samples in one FFT call, so that the matrix products after it stay below 2^20 multiplications: from there on
+OpenBLAS starts threads, and on a busy machine they wait for each other a thousand times longer than the product takes.
+"""
 
 _LARGEST_SAMPLE: Final = 1e6
 """Samples are clipped here (full scale is 1), so that no finite input overflows float32 and becomes NaN."""
@@ -174,17 +175,20 @@ def analyse(samples: Samples, spec: FeatureSpec) -> Features:
         return made
     overlapping = (spec.hop_samples * signal.itemsize, signal.itemsize)
     frames = np.ndarray((count, length), np.float32, signal, strides=overlapping)
-    mel = mel_filters(spec.sample_rate_hz, length, spec.mel_bands, spec.low_hz, spec.high_hz)
-    bands = made[:, : spec.mel_bands]
-    for start in range(0, count, _FRAMES_AT_ONCE):
-        block = slice(start, start + _FRAMES_AT_ONCE)
+    floor = np.float32(10 ** (spec.floor_db / 10))
+    at_once = max(1, min(_FRAMES_AT_ONCE, _SAMPLES_AT_ONCE // length))
+    for start in range(0, count, at_once):
+        block = slice(start, start + at_once)
         spectrum = np.fft.rfft(frames[block] * _weights(length), norm="forward")
-        power = np.asarray(spectrum.real**2 + spectrum.imag**2, dtype=np.float32)
-        _multiply(power, mel, bands[block])
+        power = np.square(spectrum.real)
+        power += np.square(spectrum.imag)
+        bands = mel_power(power, spec.sample_rate_hz, length, spec.mel_bands, spec.low_hz, spec.high_hz)
+        np.log10(np.maximum(bands, floor, out=bands), out=bands)
+        np.multiply(bands, 10, out=made[block, : spec.mel_bands])
         if spec.pitch:
             made[block, spec.mel_bands :] = pitch(power, length, spec.sample_rate_hz)
-    bands[:] = 10 * np.log10(np.maximum(bands, np.float32(10 ** (spec.floor_db / 10))))
     if spec.top_db is not None:
+        bands = made[:, : spec.mel_bands]
         np.maximum(bands, bands.max() - np.float32(spec.top_db), out=bands)
     return made
 
@@ -211,7 +215,7 @@ def assemble(frames: Features, spec: FeatureSpec) -> Features:
     if spec.kind == "mfcc":
         features = features @ dct(spec.coefficients, spec.mel_bands)
     if spec.mean_removed:
-        features = features - np.float32(spec.mean_removed) * features.mean(axis=-2, keepdims=True)
+        features = features - features.sum(axis=-2, keepdims=True) * (spec.mean_removed / features.shape[-2])
     if spec.pitch:
         features = np.concatenate([features, smooth_pitch(frames[..., spec.mel_bands :])], axis=-1)
     if spec.delta_frames:
@@ -240,7 +244,9 @@ def normalise(features: Features, normalisation: Normalisation | None) -> Featur
     if mean.shape != features.shape[-1:] or deviation.shape != features.shape[-1:]:
         msg = f"normalisation: {len(mean)} means, {len(deviation)} deviations, {features.shape[-1]} columns"
         raise ValueError(msg)
-    return (features - mean) / deviation
+    scaled = features - mean
+    scaled /= deviation
+    return scaled
 
 
 def _slopes(features: Features, reach: int) -> Features:
@@ -249,13 +255,15 @@ def _slopes(features: Features, reach: int) -> Features:
     Source: Furui 1986; the regression formula as in the HTK Book, section 5.9.
     """
     count = features.shape[-2]
-    head, tail = (np.repeat(end, reach, axis=-2) for end in (features[..., :1, :], features[..., -1:, :]))
-    padded = np.concatenate([head, features, tail], axis=-2)
-    total = np.zeros_like(features)
+    first, last = features[..., :1, :], features[..., -1:, :]
+    padded = np.concatenate([first] * reach + [features] + [last] * reach, axis=-2)
+    slopes = np.zeros(features.shape, dtype=np.float32)
     for step in range(1, reach + 1):
-        after, before = (padded[..., start : start + count, :] for start in (reach + step, reach - step))
-        total += np.float32(step) * (after - before)
-    return total / np.float32(2 * sum(step * step for step in range(1, reach + 1)))
+        after, before = reach + step, reach - step
+        rise = padded[..., after : after + count, :] - padded[..., before : before + count, :]
+        rise *= 3 * step / (reach * (reach + 1) * (2 * reach + 1))  # over twice the sum of the squared steps
+        slopes += rise
+    return slopes
 
 
 def _usable(samples: Samples) -> Samples:
@@ -269,14 +277,6 @@ def _usable(samples: Samples) -> Samples:
         msg = "samples hold NaN or infinity"
         raise ValueError(msg)
     return np.clip(signal, -_LARGEST_SAMPLE, _LARGEST_SAMPLE)
-
-
-def _multiply(rows: Features, table: Features, out: Features) -> None:
-    """Write `rows @ table` to `out`, in pieces that OpenBLAS does without threads of its own."""
-    at_once = max(1, _PRODUCTS_AT_ONCE // table.size)
-    for start in range(0, len(rows), at_once):
-        piece = slice(start, start + at_once)
-        np.matmul(rows[piece], table, out=out[piece])
 
 
 @lru_cache(maxsize=8)

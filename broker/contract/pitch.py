@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from broker.contract.mel import hann
 
-__all__ = ["BAND_HZ", "HIGHEST_HZ", "LOWEST_HZ", "PITCH_COLUMNS", "pitch", "pitch_bins", "smooth_pitch"]
+__all__ = ["BAND_HZ", "HIGHEST_HZ", "LOWEST_HZ", "PITCH_COLUMNS", "REFERENCE_HZ", "pitch", "pitch_bins", "smooth_pitch"]
 
 Spectra = npt.NDArray[np.float32]
 Columns = npt.NDArray[np.float32]
@@ -25,7 +25,8 @@ PITCH_COLUMNS: Final = 3
 
 LOWEST_HZ: Final = 60.0
 HIGHEST_HZ: Final = 500.0
-_REFERENCE_HZ: Final = 180.0
+REFERENCE_HZ: Final = 180.0
+"""Pitch is told in octaves above this."""
 _VOICED_FROM: Final = 0.45
 """A frame at least this periodic is voiced; Praat's voicing threshold."""
 _PROMINENCE: Final = 0.2
@@ -57,21 +58,29 @@ def pitch(power: Spectra, fft_samples: int, sample_rate_hz: int) -> Columns:
         Shape (frames, PITCH_COLUMNS), float32, finite.
     """
     table = _lag_table(fft_samples, sample_rate_hz)
-    correlation = power[:, : len(table.cosines)] @ table.cosines
-    periodicity = correlation * (1 / np.maximum(correlation[:, :1], np.float32(_SILENCE)))
-    lowest = np.minimum.accumulate(periodicity, axis=1)[:, table.first : -1]
-    before, here, after = (periodicity[:, table.first + step : periodicity.shape[1] - 1 + step] for step in (-1, 0, 1))
-    is_peak = (here >= before) & (here > after) & (here > lowest + np.float32(_PROMINENCE))
+    periodicity = power[:, : len(table.cosines)] @ table.cosines
+    periodicity *= 1 / np.maximum(periodicity[:, :1], np.float32(_SILENCE))
+    enough = np.minimum.accumulate(periodicity, axis=1)
+    enough += np.float32(_PROMINENCE)
+    row = periodicity.ravel()  # all frames in one; where two of them meet there is no lag of a pitch
+    before, here, after = row[:-2], row[1:-1], row[2:]
+    peaks = ((here >= before) & (here > after) & (here > enough.ravel()[1:-1])).nonzero()[0]
+    before, here, after = before[peaks], here[peaks], after[peaks]  # at one lag in ten or so
     slope = after - before
-    shift = (0.5 * slope / np.maximum(2 * here - before - after, np.float32(1e-6))).clip(-0.5, 0.5)
-    height = here + np.float32(0.25) * slope * shift  # of the parabola through the three: its top is between two lags
-    score = np.where(is_peak, height - table.cost, np.float32(-1))
-    best = score.argmax(axis=1)
-    rows = np.arange(len(power))
-    lag_s = (table.first + best + shift[rows, best]) * table.step_s
-    strength = height[rows, best].clip(0, 1) * (score[rows, best] > -1)
+    shift = 0.5 * slope / np.maximum(2 * here - before - after, np.float32(1e-6))
+    shifts, heights = np.zeros(row.shape, np.float32), np.full(row.shape, -1, np.float32)
+    shifts[1:-1][peaks] = shift
+    heights[1:-1][peaks] = here + 0.25 * slope * shift  # of the parabola through the three: its top is between two lags
+    best = (heights.reshape(periodicity.shape)[:, table.first : -1] - table.cost).argmax(axis=1) + table.first
+    at = best + np.arange(0, len(row), periodicity.shape[1])
+    lag_s = (best + shifts[at]) * table.step_s
+    strength = heights[at].clip(0, 1)
     voiced = strength >= _VOICED_FROM
-    return np.stack([-np.log2(_REFERENCE_HZ * lag_s) * voiced, strength, voiced], axis=1, dtype=np.float32)
+    made = np.empty((len(power), PITCH_COLUMNS), dtype=np.float32)
+    made[:, 0] = -np.log2(REFERENCE_HZ * lag_s) * voiced
+    made[:, 1] = strength
+    made[:, 2] = voiced
+    return made
 
 
 def smooth_pitch(columns: Columns) -> Columns:
@@ -84,7 +93,7 @@ def smooth_pitch(columns: Columns) -> Columns:
     before, here, after = octaves[..., :-2], octaves[..., 1:-1], octaves[..., 2:]
     middle = np.maximum(np.minimum(before, here), np.minimum(np.maximum(before, here), after))
     among = voiced[..., :-2] & voiced[..., 1:-1] & voiced[..., 2:]
-    smoothed[..., 1:-1, 0] = np.where(among, middle, here)
+    np.copyto(smoothed[..., 1:-1, 0], middle, where=among)
     return smoothed
 
 

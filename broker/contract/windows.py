@@ -1,5 +1,6 @@
 """A stream of blocks, cut anyhow, becomes the same overlapping windows."""
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from typing import Annotated
@@ -114,4 +115,4 @@ class Windower:
             self._shares.append((mean, float(exact @ exact) / hop))
         middle = sum(mean for mean, _ in self._shares) / len(self._shares)
         power = sum(variance + (mean - middle) ** 2 for mean, variance in self._shares) / len(self._shares)
-        return 10 * float(np.log10(power)) if power > 0 else float("-inf")
+        return 10 * math.log10(power) if power > 0 else float("-inf")

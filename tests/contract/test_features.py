@@ -24,6 +24,7 @@ from broker.contract.features import (
     extract,
     frame_count,
 )
+from broker.contract.mel import mel_filters, mel_power
 
 Reference = Callable[[np.ndarray, FeatureSpec], np.ndarray]
 
@@ -201,6 +202,18 @@ def test_feature_spec_contradiction_is_refused(change: dict[str, Any], words: st
 def test_feature_spec_out_of_range_is_refused_in_a_manifest(change: dict[str, float], field: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=field):
         msgspec.convert(change, FeatureSpec)
+
+
+@pytest.mark.parametrize(
+    ("fft", "bands", "low_hz"),
+    [(1024, 40, 50.0), (2048, 128, 0.0), (1024, 16, 0.0), (1024, 17, 4_000.0), (64, 300, 0.0)],
+)
+def test_mel_power_is_the_spectra_times_the_filters(fft: int, bands: int, low_hz: float) -> None:
+    """Also where none of many narrow filters hears a bin."""
+    power = np.random.default_rng(5).random((7, fft // 2 + 1)).astype(np.float32)
+    filters = mel_filters(RATE_HZ, fft, bands, low_hz, 7_600.0)
+    made = mel_power(power, RATE_HZ, fft, bands, low_hz, 7_600.0)
+    np.testing.assert_allclose(made, power.astype(np.float64) @ filters, rtol=1e-5, atol=0)
 
 
 def test_extract_normalised_is_mfcc_less_mean_over_deviation() -> None:

@@ -173,7 +173,7 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
         ),
         (features, "PAPER_FEATURES FeatureSpec Normalisation analyse assemble extract frame_count normalise"),
         (generate, "access_rules asyncapi main markdown_table schema"),
-        (mel, "dct hann mel_filters"),
+        (mel, "dct hann mel_filters mel_power"),
         (
             messages,
             (
@@ -181,7 +181,7 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
                 "Versions decode encode"
             ),
         ),
-        (pitch, "BAND_HZ HIGHEST_HZ LOWEST_HZ PITCH_COLUMNS pitch pitch_bins smooth_pitch"),
+        (pitch, "BAND_HZ HIGHEST_HZ LOWEST_HZ PITCH_COLUMNS REFERENCE_HZ pitch pitch_bins smooth_pitch"),
         (stream, "FrameStream windows_of"),
         (topics, "EMOTION STATUS TABLE TELEMETRY WILL_DELAY_S NodeId Topic find"),
         (windows, "Window WindowSpec Windower"),

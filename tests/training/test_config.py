@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from broker.contract.decision import CLASSES
@@ -86,6 +87,18 @@ def test_config_error_names_key_value_and_what_is_allowed(tmp_path: Path, old: s
         load_experiment(path)
     assert "\n" not in str(raised.value)
     assert str(raised.value).startswith(f"settings file {path}: ")
+
+
+def test_leaving_out_a_pitch_that_there_is_not_is_refused() -> None:
+    factory = load_experiment(CONFIGS / "factory.toml")
+    views = msgspec.structs.replace(factory.views, pitch_dropout=0.2)
+    with_pitch, without = (msgspec.structs.replace(factory.features, pitch=pitch) for pitch in (True, False))
+    msgspec.structs.replace(factory, features=with_pitch, views=views)
+    msgspec.structs.replace(factory, features=without)
+    with pytest.raises(
+        SettingsError, match=r"^views\.pitch_dropout = 0\.2: there is no pitch; set features\.pitch, too$"
+    ):
+        msgspec.structs.replace(factory, features=without, views=views)
 
 
 def test_missing_config_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

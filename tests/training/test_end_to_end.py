@@ -300,6 +300,15 @@ def test_train_refuses_in_one_line(
     assert said in error
 
 
+def test_train_refuses_a_fold_folder_that_cannot_be_made(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (work / "blocked").mkdir()
+    (work / "blocked" / "fold-0").write_text("a file")
+    assert main(_train(work, out="blocked")) == SettingsError.exit_code
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "blocked/fold-0/seed-1: cannot be written" in error
+
+
 def test_evaluate_refuses_a_picture_it_cannot_write(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["evaluate", "--bundle", str(work / "tiny.bundle"), "--data", str(work / "prepared")]
     assert main([*asked, "--plot", "/dev/null/picture.png"]) == SettingsError.exit_code

@@ -1,1 +1,1 @@
-"""Training windows: clips, altered copies of them, noise and rooms."""
+"""Clips to training windows: altered copies, rooms, noise, balanced draws."""

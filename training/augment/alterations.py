@@ -35,14 +35,20 @@ class Alteration(msgspec.Struct, frozen=True, kw_only=True):
     """What is done to one clip, in figures."""
 
     speed: float
+    """Of playing; pitch, formants and time move together."""
     stretch: float
+    """Rate of time alone; below 1 is slower."""
     pitch_semitones: float
+    """Shift of pitch, formants along, at the same pace."""
     tilt_db: float
+    """Of the spectrum, from one end of the band to the other."""
     room: tuple[float, float] | None
     """Reverberation time in seconds, direct-to-reverberant ratio in dB."""
     noise: Colour | Literal["babble"] | None
     snr_db: float
+    """Active speech to noise; of no account without noise."""
     gain_db: float
+    """Change of level."""
 
 
 def draw_alteration(copy: Copy, random: np.random.Generator) -> Alteration:

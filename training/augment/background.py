@@ -27,6 +27,7 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     clips: tuple[Clip, ...]
     """Sorted by content, so that the order in which a split lists them changes nothing."""
     read: Callable[[Clip], Samples]
+    """From a clip to its samples, shape (n,), float32."""
     digest: str
     """Of whose clips these are: crowds of equal digest babble alike."""
 

@@ -24,6 +24,7 @@ Batch = tuple[Features, Features]
 _SAMPLE: Final = 3000
 _SAMPLE_AT_ONCE: Final = 250
 _SAMPLE_SEED: Final = 11
+_CALIBRATION: Final = 256
 _ROOM_DB: Final = 30.0
 _DIGITAL: Final = 0.5
 """Share of silenced edges that are digital silence."""
@@ -73,6 +74,12 @@ class Examples(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             mean=tuple(float(round(value, 5)) for value in mean),
             deviation=tuple(float(round(value, 5)) for value in deviation),
         )
+
+    def calibration(self, normalisation: Normalisation) -> Features:
+        """Return 256 windows of random views, shape (256, frames, columns), normalised: always the same ones."""
+        random = np.random.default_rng(_SAMPLE_SEED)
+        views = random.integers(0, len(self.owner), _CALIBRATION)
+        return normalise(assemble(self.windows(views, random), self.features), normalisation)
 
 
 def load_examples(collection: Collection, clips: Sequence[Clip], experiment: Experiment, store: Path) -> Examples:

@@ -10,7 +10,6 @@ any time; one that cannot be read is made again.
 
 import io
 import os
-import threading
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -30,6 +29,7 @@ from training.augment.view_settings import Views
 from training.augment.views import VIEWS_VERSION, in_crowd, make_views, view_count
 from training.config import Experiment
 from training.data.clips import Clip, Collection, digest
+from training.files import write_whole, writing
 
 __all__ = ["frames_of_views"]
 
@@ -118,7 +118,7 @@ def _fits(frames: Frames, experiment: Experiment) -> bool:
 
 
 def _write(path: Path, frames: dict[int, Frames]) -> None:
-    """Keep the frames of some views; the file appears whole or not at all.
+    """Keep the frames of some views.
 
     Raises:
         DataError: it cannot be written.
@@ -126,18 +126,7 @@ def _write(path: Path, frames: dict[int, Frames]) -> None:
     content = io.BytesIO()
     arrays: dict[str, Any] = {str(number): item for number, item in frames.items()}
     np.savez(content, **arrays)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    try:
+    advice = f"free space or mend its permissions, or delete {path.parent.parent}, which is made again"
+    with writing(path.parent, advice, what="features of training views", failure=DataError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(content.getbuffer())
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        msg = (
-            f"{path.parent}: features of training views cannot be kept there ({error.strerror}); free space or mend "
-            f"its permissions, or delete {path.parent.parent}, which is made again"
-        )
-        raise DataError(msg) from error
+        write_whole(path, content.getbuffer())

@@ -1,1 +1,1 @@
-"""What the model is measured against: openSMILE functionals and a support vector machine."""
+"""What a network must beat: openSMILE's functionals with a support vector machine."""

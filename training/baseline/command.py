@@ -5,7 +5,6 @@ by looking at clips, so a fold's validation side trains it too.
 """
 
 import datetime as dt
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -13,29 +12,26 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from broker.contract.decision import CLASSES
 from broker.contract.errors import DataError, SettingsError
 from training.augment.noise import COLOURS, LEVELS_DB, Colour, describe
 from training.baseline.functionals import COUNT, SET, Noise, load_functionals
 from training.baseline.svm import COST, GAMMA, open_svm
 from training.config import SplitChoice
 from training.data.clips import Clip, Collection
-from training.data.corpora import corpora_in, title_of, trains
+from training.data.corpora import corpora_in, trains
 from training.data.splits import FOLDS, Split, runnable_folds, split_by_clip_folds, split_speakers, trainable
-from training.exam.metrics import Scores, corpus_macro_uar
+from training.exam.metrics import ClipScores, corpus_macro_uar
 from training.exam.predictions import PREDICTIONS_NAME, Prediction, by_corpus, score_predictions, write_predictions
+from training.files import write_whole, writing
 from training.progress import track
+from training.terminal import add_scores, open_console, say, score_grid
 
 __all__ = [
     "BASELINE_NAME",
     "Baseline",
     "BaselineFold",
     "BaselineNoise",
-    "ClipScores",
     "baseline",
     "print_baseline",
     "save_baseline",
@@ -43,28 +39,19 @@ __all__ = [
 
 BASELINE_NAME: Final = "baseline.json"
 
-_WIDTH: Final = 110
-"""Columns where the output is no terminal."""
 _SEED: Final = 1
 """Of the random split by clip; the classifier itself draws nothing."""
 
 Predictions = tuple[Prediction, ...]
 
 
-class ClipScores(msgspec.Struct, frozen=True, kw_only=True):
-    """Decisions on whole clips, scored."""
-
-    pooled: Scores
-    corpora: dict[str, Scores]
-    macro_uar: float
-    """Unweighted mean of the corpora's UAR."""
-
-
 class BaselineFold(msgspec.Struct, frozen=True, kw_only=True):
     """One training and its exam."""
 
     fold: int | None
+    """Index of the test side."""
     split: str
+    """As `Split.name` tells it."""
     training_clips: dict[str, int]
     """Per corpus, the validation side included."""
     test: ClipScores
@@ -74,6 +61,7 @@ class BaselineNoise(msgspec.Struct, frozen=True, kw_only=True):
     """All folds' test sides in noise of one level, after training in quiet."""
 
     below_speech_db: int
+    """How far the noise lies below the active speech level."""
     pooled: ClipScores
     """All colours taken as one, so that a clip counts once per colour."""
     colours: dict[Colour, ClipScores]
@@ -83,6 +71,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     """The baseline on every fold."""
 
     features: str
+    """In words, with the version that computed them; so is the next."""
     classifier: str
     created: str
     """Date, ISO 8601."""
@@ -152,51 +141,30 @@ def save_baseline(result: Baseline, predictions: Predictions, folder: Path) -> N
         SettingsError: it cannot be written.
         DataError: the predictions cannot be written.
     """
-    path = folder / BASELINE_NAME
-    try:
+    with writing(f"--out {folder}", "choose another folder"):
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
-        temporary.replace(path)
-    except OSError as error:
-        msg = f"--out {folder}: cannot be written ({error.strerror}); choose another folder"
-        raise SettingsError(msg) from error
+        write_whole(folder / BASELINE_NAME, msgspec.json.format(msgspec.json.encode(result), indent=1))
     write_predictions(predictions, folder / PREDICTIONS_NAME)
 
 
 def print_baseline(result: Baseline) -> None:
     """Print the scores of every fold, of all folds together, in noise, and on corpora never trained on."""
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console = open_console()
     split = "by clip, speakers on both sides: OPTIMISTIC" if result.by_clip else "by speaker, on speakers never heard"
-    lines = (f"baseline; split {split}", result.features, result.classifier, result.noise_rule)
-    console.print("\n".join(line for line in lines if line), markup=False, highlight=False, soft_wrap=True)
-    table = Table("test", "corpus", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in ("clips", "accuracy", "UAR", "macro-F1", f"recall {CLASSES[0]}", *CLASSES[1:]):
-        table.add_column(str(name), justify="right", no_wrap=True)
+    for line in (f"baseline; split {split}", result.features, result.classifier, result.noise_rule):
+        if line:
+            say(console, line)
+    table = score_grid("test")
     for fold in result.folds:
-        _add(table, f"fold {fold.fold}", fold.test)
+        add_scores(table, f"fold {fold.fold}", fold.test)
     if len(result.folds) > 1:
-        _add(table, "all folds", result.all_folds)
+        add_scores(table, "all folds", result.all_folds)
     for noise in result.noise:
-        _add(table, f"noise {noise.below_speech_db} dB below", noise.pooled)
+        add_scores(table, f"noise {noise.below_speech_db} dB below", noise.pooled)
     if result.cross_corpus:
-        _add(table, "cross-corpus", result.cross_corpus)
+        add_scores(table, "cross-corpus", result.cross_corpus)
     console.print()
     console.print(table)
-
-
-def _add(table: Table, name: str, scores: ClipScores) -> None:
-    rows = [(title_of(corpus), of_corpus) for corpus, of_corpus in scores.corpora.items()]
-    if len(rows) > 1:
-        rows.append(("pooled", scores.pooled))
-    for title, each in rows:
-        shares = (each.accuracy, each.uar, each.macro_f1, *each.recall)
-        table.add_row(
-            name, title, f"{each.clips:,}", *("-" if value is None else f"{100 * value:.1f}" for value in shares)
-        )
-    if len(rows) > 1:
-        table.add_row(name, "corpus-macro", "", "", f"{100 * scores.macro_uar:.1f}")
-    table.add_section()
 
 
 def _fold(split: Split, predictions: Predictions) -> BaselineFold:

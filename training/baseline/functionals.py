@@ -5,6 +5,7 @@ Source: Eyben et al. 2016, The Geneva Minimalistic Acoustic Parameter Set (GeMAP
 Computing; version 02 as openSMILE 3 defines it.
 """
 
+import io
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from broker.contract.errors import DataError, SettingsError
 from training.augment.noise import LEVELS_DB, Colour, add_noise, noises
 from training.data.clips import RATE_HZ, Clip, Collection, digest
+from training.files import write_whole, writing
 from training.progress import track
 
 __all__ = ["COUNT", "SET", "Functionals", "Noise", "Rows", "load_functionals"]
@@ -67,12 +69,9 @@ def _open(store: Path) -> Callable[[str, Callable[[], Samples]], Functionals]:
 
     def recall(sha256: str, hear: Callable[[], Samples]) -> Functionals:
         path = store / f"{sha256}.npy"
-        try:
+        with writing(store, "free space or choose another --features", what="functionals", failure=DataError):
             kept = _kept(path)
             return _keep(path, compute(hear())) if kept is None else kept
-        except OSError as error:
-            msg = f"{store}: functionals cannot be written ({error.strerror}); free space or choose another --features"
-            raise DataError(msg) from error
 
     return recall
 
@@ -87,10 +86,10 @@ def _kept(path: Path) -> Functionals | None:
 
 
 def _keep(path: Path, row: Functionals) -> Functionals:
+    content = io.BytesIO()
+    np.save(content, row)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part.npy")
-    np.save(temporary, row)
-    temporary.replace(path)
+    write_whole(path, content.getbuffer())
     return row
 
 

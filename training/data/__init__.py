@@ -1,1 +1,1 @@
-"""Corpora: recordings to clips, and who stands on which side."""
+"""Recordings to clips, and who stands on which side: who trains, who chooses, who is tested."""

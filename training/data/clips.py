@@ -67,11 +67,14 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
 
     corpus: CorpusKey
     speaker: str
+    """`<corpus>_<name>`."""
     sex: Sex | None
     """None: unknown."""
     emotion: Emotion
     label: Label
+    """Class that the emotion counts as."""
     stem: str
+    """Unique in its corpus."""
     duration_s: float
     """Not rounded: times `RATE_HZ` it is the number of samples."""
     source_sha256: str
@@ -91,6 +94,7 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
     """Table of contents of a prepared cache."""
 
     format: int
+    """Version of the cache's layout."""
     clips: tuple[Clip, ...]
     corrupt: tuple[Corrupt, ...]
     """Recordings that cannot be read."""

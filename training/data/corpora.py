@@ -25,6 +25,7 @@ __all__ = [
     "CorpusKey",
     "Emotion",
     "Merge",
+    "OfCorpus",
     "Sex",
     "corpora_in",
     "official",
@@ -85,11 +86,13 @@ class Corpus(msgspec.Struct, frozen=True, kw_only=True):
     key: CorpusKey
     """Short name, as it stands in speakers' names."""
     title: str
+    """As reports print it."""
     trains: bool
     """Whether it may fit weights; False: for cross-corpus tests only."""
     official: dict[str, int]
     """Recordings per speaker in the complete set."""
     source: str
+    """Whose it is, where it is, and its licence."""
 
 
 _CREMAD_FEWER: Final = {1002: 81, 1008: 76, 1009: 76, 1019: 76, 1076: 81}

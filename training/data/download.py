@@ -35,6 +35,7 @@ class Archive(msgspec.Struct, frozen=True, kw_only=True):
     md5: str
     """Of the zip file, as its publisher states it."""
     size: str
+    """In words: what a user's disk must hold."""
     licence: str
     """What a user accepts."""
 

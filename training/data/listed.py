@@ -19,6 +19,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     """What a list of clips selects."""
 
     clips: tuple[Clip, ...]
+    """Those at hand."""
     wanted: int
     """Recordings that the list names, each counted once."""
     absent: tuple[str, ...]

@@ -17,6 +17,7 @@ from broker.contract.decision import CLASSES
 from broker.contract.errors import DataError
 from broker.contract.features import PAPER_FEATURES, extract, frame_count
 from training.data.clips import RATE_HZ, Clip, Collection
+from training.files import writing
 from training.progress import track
 
 __all__ = ["write_paper_csv"]
@@ -39,15 +40,13 @@ def write_paper_csv(collection: Collection, path: Path) -> int:
     names = [f"mfcc_{frame}_{number}" for frame in range(frames) for number in range(PAPER_FEATURES.coefficients)]
     part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["clip", "label", "code", *names])
-            for clip in track(collection.clips, "features"):
-                writer.writerow([clip.key, clip.label, codes[clip.label], *_features(collection, clip)])
-        part.replace(path)
-    except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror}); free space or choose another file"
-        raise DataError(msg) from error
+        with writing(path, "free space or choose another file", failure=DataError):
+            with part.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(["clip", "label", "code", *names])
+                for clip in track(collection.clips, "features"):
+                    writer.writerow([clip.key, clip.label, codes[clip.label], *_features(collection, clip)])
+            part.replace(path)
     finally:
         with contextlib.suppress(OSError):
             part.unlink()

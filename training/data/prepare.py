@@ -32,6 +32,7 @@ from training.data.clips import (
     usable,
 )
 from training.data.corpora import CORPORA, CorpusKey, corpora_in, official
+from training.files import writing
 from training.progress import track
 
 __all__ = ["Coverage", "Prepared", "open_collection", "prepare"]
@@ -46,9 +47,11 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     excluded: int
     """Recordings of an emotion outside the seven."""
     corrupt: int
+    """Recordings that cannot be read."""
     official: int | None
     """Recordings in the complete set; None: a user's own, which is complete as it is."""
     absent_speakers: tuple[str, ...]
+    """Speakers of the complete set of whom nothing is here."""
     incomplete_speakers: dict[str, int]
     """Recordings missing per speaker that is partly there."""
 
@@ -58,9 +61,11 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
     coverage: tuple[Coverage, ...]
     corrupt: tuple[Corrupt, ...]
+    """Recordings that cannot be read."""
     unused: tuple[Corrupt, ...]
     """Rows of tables that cannot be used."""
     repeated: int
+    """Files left out, because they hold a recording found elsewhere."""
     decoded: int
     """Recordings read in this run."""
     skipped: int
@@ -182,16 +187,14 @@ def _write(out: Path, index: Index, pieces: Mapping[str, Sequence[Pcm]]) -> None
     temporary = {out / f"{corpus}.npz": out / f".{corpus}.part.npz" for corpus in pieces}
     temporary[out / INDEX_NAME] = out / f".{INDEX_NAME}.part"
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        for corpus, arrays in pieces.items():
-            np.savez(temporary[out / f"{corpus}.npz"], samples=np.concatenate(arrays))
-        temporary[out / INDEX_NAME].write_bytes(msgspec.json.format(msgspec.json.encode(index), indent=1))
-        (out / INDEX_NAME).unlink(missing_ok=True)
-        for final, part in temporary.items():
-            part.replace(final)
-    except OSError as error:
-        msg = f"{out}: the cache cannot be written ({error.strerror}); free space or choose another --out"
-        raise DataError(msg) from error
+        with writing(out, "free space or choose another --out", what="the cache", failure=DataError):
+            out.mkdir(parents=True, exist_ok=True)
+            for corpus, arrays in pieces.items():
+                np.savez(temporary[out / f"{corpus}.npz"], samples=np.concatenate(arrays))
+            temporary[out / INDEX_NAME].write_bytes(msgspec.json.format(msgspec.json.encode(index), indent=1))
+            (out / INDEX_NAME).unlink(missing_ok=True)
+            for final, part in temporary.items():
+                part.replace(final)
     finally:
         for part in temporary.values():
             with contextlib.suppress(OSError):

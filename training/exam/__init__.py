@@ -1,1 +1,1 @@
-"""What a bundle can do: its figures, compared and held against limits."""
+"""What a model says of speakers it never heard: as a node hears them, scored, compared, held against limits."""

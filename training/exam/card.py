@@ -22,7 +22,9 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     experiment: str
     settings: Experiment
     split: str
+    """As `Split.name` tells it."""
     rule: str
+    """How a clip's label is made of the node's windows."""
     metric: str = "UAR per corpus; corpus-macro is their unweighted mean"
     data: dict[str, str]
     """Sources of the corpora trained on, by title."""
@@ -30,7 +32,9 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     """Per corpus."""
     parameters: int
     float_bytes: int
+    """Size of reference.tflite."""
     quantized_bytes: int
+    """Size of model.tflite."""
     exam: tuple[Group, ...]
     """This model on the speakers that its training left out, as measured by `train`; empty where all trained."""
     validation: Figures
@@ -38,6 +42,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     refitted: bool
     """Whether the weights saw the validation speakers after they had chosen the settings."""
     temperature: float
+    """Divided the logits."""
     bias: tuple[float, ...]
     """Per class, added to the logits; folded into the last layer, as is the temperature."""
     speakers: tuple[Group, ...]

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from broker.contract.errors import SettingsError
+from training.files import writing
 
 __all__ = ["add_exam_commands"]
 
@@ -83,11 +84,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.plot:
         from training.report.plots import plot_evaluation  # noqa: PLC0415 -- matplotlib takes a second to import
 
-        try:
+        with writing(f"--plot {args.plot}", "choose another file"):
             plot_evaluation(evaluation, args.plot)
-        except OSError as error:
-            msg = f"--plot {args.plot}: cannot be written ({error.strerror}); choose another file"
-            raise SettingsError(msg) from error
     if args.json:
         print(msgspec.json.encode(evaluation).decode())  # noqa: T201 -- the command's answer
     else:

@@ -87,6 +87,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     a: str
     b: str
     clips: int
+    """How many both have judged."""
     a_left_out: int
     """Clips that A alone has judged."""
     b_left_out: int
@@ -99,6 +100,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     corpora: dict[str, Change]
     """UAR per corpus."""
     accuracy_a: float
+    """Share of the clips that A tells rightly."""
     accuracy_b: float
     mcnemar: McNemar
     draws: int

@@ -11,9 +11,8 @@ from broker.contract.bundle import Bundle
 from broker.contract.decision import CLASSES, DecisionSpec, Label
 from training.augment.noise import COLOURS, LEVELS_DB, Colour
 from training.data.clips import Clip, Collection
-from training.data.corpora import corpora_in
 from training.exam.calibration import aurc, expected_calibration_error
-from training.exam.metrics import Scores, corpus_macro_uar, score
+from training.exam.metrics import ClipScores, score_clips
 from training.exam.predictions import Breakdown, break_down, predict
 from training.exam.replay import CLIP_RULE, RULE, Heard, Verdict, judge
 from training.exam.sitting import Condition, Exam, Rule, Sitting, Standing, sit
@@ -31,13 +30,9 @@ _NOTES: Final[dict[Standing, str]] = {
 }
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
+class Figures(ClipScores, frozen=True, kw_only=True):
     """One model on one set of clips."""
 
-    pooled: Scores
-    corpora: dict[str, Scores]
-    macro_uar: float
-    """Unweighted mean of the corpora's UAR."""
     uncertain_share: float
     """Share of the windows after which the node says `uncertain`."""
     decided: dict[Label, int]
@@ -61,6 +56,7 @@ class NoiseLevel(msgspec.Struct, frozen=True, kw_only=True):
     """The same clips in noise of one level, each in every colour."""
 
     below_speech_db: int
+    """How far the noise lies below the active speech level."""
     pooled: Judged
     """All colours taken as one, so that a clip counts once per colour."""
     colours: dict[Colour, Judged]
@@ -71,8 +67,10 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
     standing: Standing
     note: str
+    """What the standing means for the figures."""
     speakers: tuple[str, ...]
     windows: int
+    """Of all clips, as a node hears them."""
     silent_share: float
     """Share of the windows below the node's level gate; they are judged nevertheless."""
     silenced: int = 0
@@ -100,14 +98,18 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """A bundle on some data."""
 
     bundle: str
+    """Name and version."""
     experiment: str
     split: str
+    """As the bundle tells it."""
     rule: str
     """How `stream` makes a clip's label of the node's windows."""
     clip_rule: str
     """How `clip` does."""
     window_s: float
+    """Length of one model input."""
     hop_s: float
+    """Time from one window to the next."""
     silent_below_dbfs: float
     """The node's level gate."""
     noise: str | None
@@ -176,16 +178,13 @@ def figures(clips: Sequence[Clip], verdicts: Sequence[Verdict]) -> Figures:
     """Return the scores of verdicts on clips, per corpus and together."""
     truth = np.array([CLASSES.index(clip.label) for clip in clips])
     decided = np.array([verdict.decided for verdict in verdicts])
-    corpora = np.array([clip.corpus for clip in clips])
     probabilities = np.stack([verdict.mean for verdict in verdicts])
-    per_corpus: dict[str, Scores] = {
-        corpus: score(truth[corpora == corpus], decided[corpora == corpus]) for corpus in corpora_in(clips)
-    }
+    scores = score_clips(truth, decided, clips)
     said = _labels(verdicts)
     return Figures(
-        pooled=score(truth, decided),
-        corpora=per_corpus,
-        macro_uar=corpus_macro_uar(per_corpus),
+        pooled=scores.pooled,
+        corpora=scores.corpora,
+        macro_uar=scores.macro_uar,
         uncertain_share=said.count(Label.UNCERTAIN) / len(said),
         decided={label: said.count(label) for label in Label},
         ece=expected_calibration_error(truth, probabilities),

@@ -69,6 +69,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     figure: float | None
     """None: not measured."""
     limit: float
+    """In the figure's own unit: a share of 1, bytes, or a ratio."""
     is_floor: bool
     """Whether the figure must reach the limit; else it must not exceed it."""
     outcome: Outcome

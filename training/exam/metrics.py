@@ -4,7 +4,7 @@ UAR, the unweighted mean of the recalls, is the score to compare by: the corpora
 (unpleasant is more than half), so a model stuck on one class has a fair accuracy and a UAR of one third.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from broker.contract.decision import CLASSES
+from training.data.corpora import OfCorpus, corpora_in
 
-__all__ = ["UNHEARD", "Scores", "corpus_macro_uar", "merge", "score"]
+__all__ = ["UNHEARD", "ClipScores", "Scores", "corpus_macro_uar", "merge", "score", "score_clips"]
 
 UNHEARD: Final = -1
 """Decision for a clip of which the model says nothing finite; always wrong."""
@@ -24,6 +25,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
 
     clips: int
     accuracy: float
+    """Share of the clips that are told rightly."""
     uar: float
     """Unweighted mean of the recalls of the classes present."""
     macro_f1: float
@@ -34,6 +36,17 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     """Rows: truth; columns: decision; both in the order of `CLASSES`."""
     unheard: tuple[int, ...]
     """Clips without a decision, per true class."""
+
+
+class ClipScores(msgspec.Struct, frozen=True, kw_only=True):
+    """Decisions on clips, scored together and per corpus."""
+
+    pooled: Scores
+    """Of all clips taken as one."""
+    corpora: dict[str, Scores]
+    """By the corpus's key, in the order of `corpora_in`."""
+    macro_uar: float
+    """Unweighted mean of the corpora's UAR."""
 
 
 def score(truth: npt.NDArray[np.int64], decided: npt.NDArray[np.int64]) -> Scores:
@@ -53,6 +66,22 @@ def score(truth: npt.NDArray[np.int64], decided: npt.NDArray[np.int64]) -> Score
     heard = decided != UNHEARD
     np.add.at(confusion, (truth[heard], decided[heard]), 1)
     return _from_counts(confusion, np.bincount(truth[~heard], minlength=len(CLASSES)))
+
+
+def score_clips(truth: npt.NDArray[np.int64], decided: npt.NDArray[np.int64], clips: Sequence[OfCorpus]) -> ClipScores:
+    """Return the scores of some decisions, together and per corpus.
+
+    Args:
+        truth: shape (n,), indices into `CLASSES`; n is at least 1.
+        decided: shape (n,), indices into `CLASSES`, or `UNHEARD`.
+        clips: n of them, which say what corpus each is of.
+
+    Raises:
+        ValueError: the shapes differ, or there is nothing to score.
+    """
+    corpora = np.array([clip.corpus for clip in clips])
+    per_corpus = {key: score(truth[corpora == key], decided[corpora == key]) for key in corpora_in(clips)}
+    return ClipScores(pooled=score(truth, decided), corpora=per_corpus, macro_uar=corpus_macro_uar(per_corpus))
 
 
 def merge(parts: Iterable[Scores]) -> Scores:

@@ -18,6 +18,7 @@ from training.data.clips import Clip
 from training.data.corpora import CorpusKey, Emotion, Sex
 from training.exam.metrics import UNHEARD, Scores, score
 from training.exam.replay import Verdict
+from training.files import write_whole, writing
 
 __all__ = [
     "PREDICTIONS_NAME",
@@ -78,6 +79,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
     clips: int
     right: float
+    """Share of 1."""
 
 
 class Breakdown(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,18 +109,13 @@ def predict(clip: Clip, verdict: Verdict) -> Prediction:
 
 
 def write_predictions(predictions: Iterable[Prediction], path: Path) -> None:
-    """Write one JSON object per line, under a temporary name first.
+    """Write one JSON object per line to a file.
 
     Raises:
-        DataError: the file cannot be written.
+        DataError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_bytes(msgspec.json.Encoder().encode_lines(predictions))
-        temporary.replace(path)
-    except OSError as error:
-        msg = f"{path}: predictions cannot be written ({error.strerror}); choose another file"
-        raise DataError(msg) from error
+    with writing(path, "choose another file", what="predictions", failure=DataError):
+        write_whole(path, msgspec.json.Encoder().encode_lines(predictions))
 
 
 def read_predictions(path: Path) -> tuple[Prediction, ...]:

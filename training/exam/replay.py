@@ -39,6 +39,7 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A clip's windows, before any model."""
 
     levels_dbfs: tuple[float, ...]
+    """Of each window, dB re a full-scale square wave."""
     features: Features
     """Shape (windows, frames, coefficients)."""
 
@@ -53,6 +54,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     decisions: tuple[Decision, ...]
     """The node's decision after each window, were there no level gate."""
     windows: int
+    """How many the clip has."""
     silent: int
     """Windows that a node would not judge, because they are below its level gate."""
 

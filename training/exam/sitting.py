@@ -1,7 +1,8 @@
-"""What a bundle says of every clip: both of its models, by both rules, in quiet and in every noise. Counts nothing.
+"""An exam: what a bundle says of every clip, by both models and both rules, in quiet and in every noise.
 
-A clip is heard in two ways. STREAM is what a user gets: the clip played through the node's own windows. CLIP is one
-decision on its loudest stretch, which owes nothing to where the windows happen to fall. `replay` holds both rules.
+Nothing is counted here: `evaluate` makes figures of it. A clip is heard in two ways. STREAM is what a user gets: the
+clip played through the node's own windows. CLIP is one decision on its loudest stretch, which owes nothing to where the
+windows happen to fall. `replay` holds both rules.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
 
     colour: Colour
     below_speech_db: int
+    """How far the noise lies below the active speech level."""
 
 
 Verdicts = dict[tuple[Condition | None, Rule, str], list[Verdict]]

@@ -1,9 +1,11 @@
-"""What `evaluate` prints: shares in per cent, the quantized model's before the float one's."""
+"""What `evaluate` prints: shares in per cent, the quantized model's before the float one's.
+
+`verdict_tables` has what `compare` and `gates` print; `training.terminal` what all tables share.
+"""
 
 from collections.abc import Iterable
 from typing import Final
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -12,11 +14,9 @@ from training.data.corpora import title_of
 from training.exam.calibration import BINS
 from training.exam.evaluate import Evaluation, Figures, Group
 from training.exam.metrics import Scores
+from training.terminal import grid, number, open_console, say, score_grid, share
 
-__all__ = ["grid", "number", "open_console", "print_evaluation", "say", "share"]
-
-_WIDTH: Final = 120
-"""Columns where the output is no terminal, or a narrow one."""
+__all__ = ["print_evaluation"]
 
 _MOST_SPEAKERS: Final = 12
 """Listed one by one; of more, their number is told."""
@@ -47,35 +47,6 @@ def print_evaluation(evaluation: Evaluation) -> None:
         _print_group(console, group, evaluation.silent_below_dbfs)
 
 
-def grid(*columns: str, left: Iterable[str] = ()) -> Table:
-    """Return an empty table with these columns, aligned to the right but for those named."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in columns:
-        table.add_column(name, justify="left" if name in left else "right", no_wrap=True)
-    return table
-
-
-def number(count: int, what: str) -> str:
-    """Return how many of something there are, in words."""
-    return f"{count:,} {what}{'s' * (count != 1)}"
-
-
-def share(value: float | None) -> str:
-    """Return a share as a number of per cent, without the sign."""
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def open_console() -> Console:
-    """Return where tables go; a narrower terminal breaks lines, but no figure is cut off."""
-    console = Console()
-    return console if console.is_terminal and console.width > _WIDTH else Console(width=_WIDTH)
-
-
-def say(console: Console, text: str) -> None:
-    """Print a line as it is, however wide."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
 def _print_group(console: Console, group: Group, silent_below_dbfs: float) -> None:
     clips, speakers = number(group.models["quantized"].pooled.clips, "clip"), number(len(group.speakers), "speaker")
     console.print()
@@ -90,8 +61,7 @@ def _print_group(console: Console, group: Group, silent_below_dbfs: float) -> No
 
 
 def _corpora(group: Group) -> Table:
-    table = grid("heard as", "corpus", "clips", "accuracy", "UAR", "macro-F1", *CLASSES, left=("heard as", "corpus"))
-    table.columns[-3].header = f"recall {CLASSES[0]}"
+    table = score_grid("heard as")
     for rule, models in (("stream", group.models), ("clip", group.clip)):
         for name, scores in _rows(models):
             table.add_row(

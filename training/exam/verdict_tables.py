@@ -7,7 +7,7 @@ from rich.table import Table
 from training.data.corpora import title_of
 from training.exam.compare import FEWEST_SPEAKERS, Comparison
 from training.exam.gates import Gate, Outcome
-from training.exam.tables import grid, number, open_console, say, share
+from training.terminal import grid, number, open_console, say, share
 
 __all__ = ["print_comparison", "print_gates"]
 

@@ -1,1 +1,1 @@
-"""From a split to weights, thresholds, and the figures of a run."""
+"""A split to weights, thresholds and figures, and what a run leaves behind."""

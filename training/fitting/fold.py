@@ -1,4 +1,4 @@
-"""One fold, from top to bottom: examples, weights, calibration, decision, files, exam."""
+"""One fold, from top to bottom: weights, calibration and decision, files, exam."""
 
 import time
 from collections import Counter
@@ -21,7 +21,8 @@ from training.data.splits import Split
 from training.exam.evaluate import Figures, figures, grade, judge_clips
 from training.exam.predictions import PREDICTIONS_NAME, write_predictions
 from training.exam.replay import Heard, listen
-from training.exam.sitting import predictions_of, sit
+from training.exam.sitting import Exam, predictions_of, sit
+from training.files import write_whole, writing
 from training.fitting.fit import Fitted, clip_logits, clip_probabilities, fit
 from training.fitting.results import FoldResult, fold_folder
 from training.fitting.thresholds import choose_decision, fit_bias, fit_temperature, rescale
@@ -36,14 +37,21 @@ __all__ = ["NETWORK_NAME", "Chosen", "choose", "train_fold"]
 
 NETWORK_NAME: Final = "network.keras"
 
+_ADVICE: Final = "make room, and run the same command again"
+
 
 class Chosen(NamedTuple):
     """What the validation speakers chose."""
 
     fitted: Fitted
     normalisation: Normalisation
+    """Of the clips that the weights were fitted to."""
+    windows: npt.NDArray[np.float32]
+    """Some of their windows, normalised, shape (n, frames, columns): the weights are rounded to suit them."""
     temperature: float
+    """Divides the logits; 1 where none is fitted."""
     bias: npt.NDArray[np.float64]
+    """Shape (3,), added to the classes' logits, in the order of `CLASSES`; zeros where none is fitted."""
     decision: DecisionSpec
 
 
@@ -60,34 +68,22 @@ def train_fold(
         out: run folder.
         store: folder for features of training views.
         noise: whether to test in noise as well, which takes ten times as long.
+
+    Raises:
+        SettingsError: a file cannot be written.
     """
     began = time.monotonic()
     title = f"{'by clip' if split.by == 'clip' else 'fold'} {split.fold if split.fold is not None else split.by}"
     folder = fold_folder(out, split.fold, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-
-    # Weights, temperature, bias, decision: chosen on the validation speakers.
+    with writing(folder, _ADVICE):
+        folder.mkdir(parents=True, exist_ok=True)
     chosen = choose(experiment, collection, split, seed, store, f"{title}, seed {seed}")
-    fitted, normalisation = chosen.fitted, chosen.normalisation
+    kept = chosen
     if experiment.recipe.refit:
-        last = fitted.best + 1 if len(fitted.epochs) < experiment.recipe.epochs else experiment.recipe.epochs
-        everyone = (*_kept(split.training, experiment), *_kept(split.validation, experiment))
-        examples = load_examples(collection, everyone, experiment, store)
-        normalisation = examples.normalisation()
-        fitted = fit(examples, [], experiment, seed, f"{title}, seed {seed}, refit", last)
-
-    # Files.
-    plain = write_out(experiment, export_form(experiment, fitted.model, chosen.temperature, chosen.bias))
-    content = {"reference.tflite": convert(plain, "float32"), "model.tflite": convert(plain, "dynamic")}
-    for name, data in content.items():
-        (folder / name).write_bytes(data)
-    save(fitted.model, folder / NETWORK_NAME)
-    models = (content["model.tflite"], content["reference.tflite"])
-    bundle = draft(experiment, training_of(experiment, split), normalisation, chosen.decision, models)
-
-    # Exam: by the node's path, on LiteRT, by the code of `evaluate`.
-    asked = (*split.test, *(clip for clip in collection.clips if not trains(clip.corpus) and clip not in split.test))
-    exam = sit(bundle, msgspec.structs.replace(collection, clips=asked), seen=True, noise=noise) if asked else None
+        kept = _refit(chosen, experiment, collection, split, seed, store, f"{title}, seed {seed}, refit")
+    model, reference = _write_models(experiment, kept, folder)
+    bundle = draft(experiment, training_of(experiment, split), kept.normalisation, kept.decision, (model, reference))
+    exam = _examine(bundle, collection, split, noise=noise)
     groups = grade(exam).groups if exam else ()
     result = FoldResult(
         fold=split.fold,
@@ -96,25 +92,21 @@ def train_fold(
         training_clips=dict(Counter(clip.corpus for clip in split.training)),
         epochs=chosen.fitted.epochs,
         best_epoch=chosen.fitted.best,
-        parameters=int(fitted.model.count_params()),
-        float_bytes=len(content["reference.tflite"]),
-        quantized_bytes=len(content["model.tflite"]),
-        normalisation=normalisation,
-        temperature=round(chosen.temperature, 4),
-        bias=tuple(round(float(value), 4) for value in chosen.bias),
-        decision=chosen.decision,
+        parameters=int(kept.fitted.model.count_params()),
+        float_bytes=len(reference),
+        quantized_bytes=len(model),
+        normalisation=kept.normalisation,
+        temperature=round(kept.temperature, 4),
+        bias=tuple(round(float(value), 4) for value in kept.bias),
+        decision=kept.decision,
         validation=_validation(experiment, collection, split, chosen),
         test=next((group for group in groups if group.standing != "cross-corpus"), None),
         cross_corpus=next((group for group in groups if group.standing == "cross-corpus"), None),
         test_cropped=_cropped(experiment, collection, split, bundle),
         seconds=round(time.monotonic() - began, 1),
     )
-    if exam:
-        tested = {clip.key for clip in split.test}
-        write_predictions([item for item in predictions_of(exam) if item.key in tested], folder / PREDICTIONS_NAME)
-    if result.test:
-        plot_confusion(result.test.models["quantized"], f"{title}, quantized, test speakers", folder / "confusion.png")
-    plot_curves(result, folder / "curves.png")
+    with writing(folder, _ADVICE):
+        _write_exam(result, exam, split, title, folder)
     return result
 
 
@@ -140,12 +132,55 @@ def choose(experiment: Experiment, collection: Collection, split: Split, seed: i
     temperature = fit_temperature(truth, lambda value: [rescale(item, bias) for item in probabilities(value)])
     temperature = temperature if rules.calibrate else 1.0
     decision = choose_decision(truth, heard, [rescale(item, bias) for item in probabilities(temperature)], rules)
-    return Chosen(fitted, normalisation, temperature, bias, decision)
+    return Chosen(fitted, normalisation, examples.calibration(normalisation), temperature, bias, decision)
+
+
+def _refit(
+    chosen: Chosen, experiment: Experiment, collection: Collection, split: Split, seed: int, store: Path, title: str
+) -> Chosen:
+    """Return weights fitted anew with the validation side among the training side, for as long as it has chosen."""
+    first, epochs = chosen.fitted, experiment.recipe.epochs
+    everyone = (*_kept(split.training, experiment), *_kept(split.validation, experiment))
+    examples = load_examples(collection, everyone, experiment, store)
+    normalisation = examples.normalisation()
+    fitted = fit(examples, [], experiment, seed, title, first.best + 1 if len(first.epochs) < epochs else epochs)
+    windows = examples.calibration(normalisation)
+    return chosen._replace(fitted=fitted, normalisation=normalisation, windows=windows)
+
+
+def _write_models(experiment: Experiment, kept: Chosen, folder: Path) -> tuple[bytes, bytes]:
+    """Return the quantized and the float LiteRT file, after writing both and the Keras file."""
+    plain = write_out(experiment, export_form(experiment, kept.fitted.model, kept.temperature, kept.bias))
+    reference, model = convert(plain, "float32"), convert(plain, "dynamic", kept.windows)
+    with writing(folder, _ADVICE):
+        write_whole(folder / "reference.tflite", reference)
+        write_whole(folder / "model.tflite", model)
+        save(kept.fitted.model, folder / NETWORK_NAME)
+    return model, reference
+
+
+def _examine(bundle: Bundle, collection: Collection, split: Split, *, noise: bool) -> Exam | None:
+    """Return what the files say of test clips and of corpora that never train; None: there are none.
+
+    By the node's path, on LiteRT, by the code of `evaluate`.
+    """
+    asked = (*split.test, *(clip for clip in collection.clips if not trains(clip.corpus) and clip not in split.test))
+    return sit(bundle, msgspec.structs.replace(collection, clips=asked), seen=True, noise=noise) if asked else None
+
+
+def _write_exam(result: FoldResult, exam: Exam | None, split: Split, title: str, folder: Path) -> None:
+    """Write what was said of the test clips, and the pictures of the fold."""
+    if exam:
+        tested = {clip.key for clip in split.test}
+        write_predictions([item for item in predictions_of(exam) if item.key in tested], folder / PREDICTIONS_NAME)
+    if result.test:
+        plot_confusion(result.test.models["quantized"], f"{title}, quantized, test speakers", folder / "confusion.png")
+    plot_curves(result, folder / "curves.png")
 
 
 def _validation(experiment: Experiment, collection: Collection, split: Split, chosen: Chosen) -> Figures:
     plain = write_out(experiment, export_form(experiment, chosen.fitted.model, chosen.temperature, chosen.bias))
-    models = {"quantized": Runner(convert(plain, "dynamic"), "validation")}
+    models = {"quantized": Runner(convert(plain, "dynamic", chosen.windows), "validation")}
 
     def hear(clip: Clip) -> Heard:
         return _listen(experiment, collection.read(clip), chosen.normalisation)

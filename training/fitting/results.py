@@ -5,6 +5,9 @@ run/
     fold-<k>/seed-<n>/      model.tflite, reference.tflite, network.keras, predictions.jsonl, curves.png, confusion.png
 """
 
+import os
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +29,7 @@ __all__ = [
     "Run",
     "fold_folder",
     "read_run",
+    "this_machine",
 ]
 
 RESULTS_NAME: Final = "results.json"
@@ -46,8 +50,11 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """Where the figures were measured."""
 
     processor: str
+    """Its model where the system tells it, else its architecture."""
     cores: int
+    """Logical ones."""
     python: str
+    """Version; so are the next two."""
     tensorflow: str
     litert: str
 
@@ -63,6 +70,7 @@ class Energy(msgspec.Struct, frozen=True, kw_only=True):
     country: str
     """ISO 3166 alpha-3, or `world`: the world's average where none was named."""
     seconds: float
+    """Wall time that was measured."""
 
 
 class FoldResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,16 +79,23 @@ class FoldResult(msgspec.Struct, frozen=True, kw_only=True):
     fold: int | None
     """Index of the test side; None: there is but one, or none."""
     seed: int
+    """Of the weights and the draws."""
     origin: Training
     """Who trained, who chose, who was tested, by which split."""
     training_clips: dict[str, int]
     """Per corpus."""
     epochs: tuple[Epoch, ...]
+    """Those that chose the settings, before a refit; so is the next."""
     best_epoch: int
+    """From 0: the one whose weights were kept."""
     parameters: int
+    """Trained numbers of the network."""
     float_bytes: int
+    """Size of reference.tflite."""
     quantized_bytes: int
+    """Size of model.tflite."""
     normalisation: Normalisation
+    """Of the clips that the weights were fitted to."""
     temperature: float
     """Divided the logits; folded into the last layer."""
     bias: tuple[float, ...]
@@ -102,14 +117,30 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """All folds of an experiment, with each seed."""
 
     experiment: str
+    """Its name."""
     created: str
     """Date, ISO 8601."""
     settings: Experiment
     machine: Machine
+    """Where `train` last ran."""
     folds: tuple[FoldResult, ...]
     """In order of fold and seed."""
     energy: Energy | None
     """Of all that is in here; None: not measured."""
+
+
+def this_machine() -> Machine:
+    """Return what this process runs on."""
+    facts = Path("/proc/cpuinfo")  # Linux has it
+    lines = facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return Machine(
+        processor=names[0] if names else platform.machine(),
+        cores=os.cpu_count() or 1,
+        python=platform.python_version(),
+        tensorflow=version("tensorflow"),
+        litert=version("ai-edge-litert"),
+    )
 
 
 def fold_folder(run: Path, fold: int | None, seed: int) -> Path:

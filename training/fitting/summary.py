@@ -25,7 +25,9 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
     deviation: float
     """Sample standard deviation; 0 for a single seed."""
     low: float
+    """The lowest seed's."""
     high: float
+    """The highest seed's."""
 
 
 class FoldScores(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +38,9 @@ class FoldScores(msgspec.Struct, frozen=True, kw_only=True):
     uar: dict[str, float]
     """Per corpus."""
     accuracy: float
+    """Share of the clips told rightly."""
     corpus_macro_uar: float
+    """Unweighted mean of `uar`."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +53,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Those that have every fold."""
     parameters: int
     float_bytes: int
+    """Size of reference.tflite, first fold."""
     quantized_bytes: int
+    """Size of model.tflite, first fold."""
     folds: tuple[FoldScores, ...]
     corpora: dict[str, Scores]
     """Per corpus, first seed."""

@@ -5,10 +5,7 @@ What is finished is kept: after an interruption the same command goes on with th
 
 import datetime as dt
 import logging
-import os
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +25,10 @@ from training.data.splits import (
     split_fixed,
     split_speakers,
 )
+from training.files import write_whole, writing
 from training.fitting.energy import Meter
 from training.fitting.fold import train_fold
-from training.fitting.results import RESULTS_NAME, Energy, FoldResult, Machine, Run, read_run
+from training.fitting.results import RESULTS_NAME, Energy, FoldResult, Run, read_run, this_machine
 
 __all__ = ["Options", "labelled", "splits_of", "train"]
 
@@ -62,7 +60,7 @@ def train(experiment: Experiment, prepared: Path, out: Path, options: Options | 
         options: which folds, tested how.
 
     Raises:
-        SettingsError: the fold has no speaker here, or the run folder cannot be made or belongs to other settings.
+        SettingsError: the fold has no speaker here, or the run folder cannot be written or belongs to other settings.
         DataError: there is no usable cache, or a split would leak.
     """
     options = options or Options()
@@ -162,13 +160,12 @@ def _write(out: Path, experiment: Experiment, folds: list[FoldResult], energy: E
         experiment=experiment.name,
         created=dt.datetime.now(tz=dt.UTC).date().isoformat(),
         settings=experiment,
-        machine=_machine(),
+        machine=this_machine(),
         folds=tuple(folds),
         energy=energy,
     )
-    temporary = out / f".{RESULTS_NAME}.part"
-    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1))
-    temporary.replace(out / RESULTS_NAME)
+    with writing(out / RESULTS_NAME, "make room, and run the same command again"):
+        write_whole(out / RESULTS_NAME, msgspec.json.format(msgspec.json.encode(run), indent=1))
     return run
 
 
@@ -180,14 +177,4 @@ def _add(first: Energy | None, second: Energy | None) -> Energy | None:
         co2_kg=first.co2_kg + second.co2_kg,
         country=second.country,
         seconds=first.seconds + second.seconds,
-    )
-
-
-def _machine() -> Machine:
-    return Machine(
-        processor=platform.machine(),
-        cores=os.cpu_count() or 1,
-        python=platform.python_version(),
-        tensorflow=version("tensorflow"),
-        litert=version("ai-edge-litert"),
     )

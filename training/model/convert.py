@@ -33,6 +33,7 @@ from training.apart import apart
 from training.model.compact import compact
 from training.model.network import Tensor, tf
 from training.model.plain import Plain, Watch, infer, unwatched
+from training.model.rounding import round_weights
 from training.quiet import native_output_held
 
 __all__ = ["KINDS", "Kind", "convert", "convert_apart"]
@@ -56,11 +57,14 @@ def convert(plain: Plain, kind: Kind, examples: Features | None = None) -> bytes
     Args:
         plain: the network.
         kind: how its numbers are stored and computed.
-        examples: windows of speech that ranges are measured on, shape (n, frames, columns); for int8 only.
+        examples: normalised windows of speech, shape (n, frames, columns): what ranges are measured on, for int8, and
+            what the rounding of the weights is fitted to (`rounding`), for dynamic range; None: to the nearest.
 
     Raises:
         DataError: int8 without examples, or examples of another shape.
     """
+    if kind == "dynamic" and examples is not None:
+        plain = round_weights(plain, examples)
     watch = _rounding(_ranges(plain, examples)) if kind == "int8" else unwatched
 
     @tf.function(  # type: ignore[untyped-decorator]  # TensorFlow has no types

@@ -1,12 +1,9 @@
 """`export`: one trained network as files of every kind, what each costs and loses, and C sources for firmware."""
 
-import os
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +14,8 @@ import numpy.typing as npt
 from broker.contract.errors import BundleError, SettingsError
 from training.exam.evaluate import figures, judge_clips
 from training.exam.replay import Verdict
-from training.fitting.results import Machine
+from training.files import write_whole, writing
+from training.fitting.results import this_machine
 from training.model.convert import KINDS, convert, convert_apart
 from training.model.export_table import Row, Table, as_markdown
 from training.model.firmware import Firmware, c_sources
@@ -66,7 +64,7 @@ def export(subject: Subject, out: Path, rounds: int, licence: str) -> Table:
         clips=len(subject.test),
         windows=windows,
         rounds=rounds,
-        machine=_machine(),
+        machine=this_machine(),
         rows=rows,
         notes=tuple(notes),
         firmware=chosen,
@@ -87,7 +85,10 @@ def export(subject: Subject, out: Path, rounds: int, licence: str) -> Table:
         content |= {name: text.encode() for name, text in c_sources(firmware).items()}
     content |= {"table.json": msgspec.json.format(msgspec.json.encode(table), indent=1)}
     content |= {"table.md": as_markdown(table).encode()}
-    _write(out, content)
+    with writing(out, "choose another --out"):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, data in content.items():
+            write_whole(out / name, data)
     return table
 
 
@@ -101,7 +102,9 @@ def _files(subject: Subject) -> tuple[dict[str, bytes], list[str]]:
     files: dict[str, bytes] = {}
     notes: list[str] = []
     for kind in track(KINDS, "converting"):
-        if kind != "int8":
+        if kind == "dynamic":
+            files[kind] = subject.bundle.model  # what ships, its weights rounded as training has done it
+        elif kind != "int8":
             files[kind] = convert(subject.original.plain, kind)
         elif subject.examples is None:
             notes.append("int8: not made, for its ranges are measured on validation clips; give --data.")
@@ -195,27 +198,3 @@ def _for_firmware(files: Mapping[str, bytes], trials: Mapping[str, Trial | None]
     if not any(trials.values()):
         fit = [kind for kind in files if kind in {"float32", "int8"}]
     return min(fit, key=lambda kind: len(files[kind])) if fit else None
-
-
-def _machine() -> Machine:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return Machine(
-        processor=names[0] if names else platform.machine(),
-        cores=os.cpu_count() or 1,
-        python=platform.python_version(),
-        tensorflow=installed("tensorflow"),
-        litert=installed("ai-edge-litert"),
-    )
-
-
-def _write(out: Path, content: Mapping[str, bytes]) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, data in content.items():
-            temporary = out / f".{name}.part"
-            temporary.write_bytes(data)
-            temporary.replace(out / name)
-    except OSError as error:
-        msg = f"{out}: cannot be written ({error.strerror}); choose another --out"
-        raise SettingsError(msg) from error

@@ -14,7 +14,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One file, or one way to run it."""
 
     name: str
+    """Kind of the file, or way to run it."""
     bytes: int | None = None
+    """None: it is no file."""
     accuracy: float | None = None
     """Share of the test clips told rightly."""
     uar: float | None = None
@@ -24,6 +26,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     fastest_us: float | None = None
     """Per window, one thread."""
     median_us: float | None = None
+    """Per window, one thread."""
     micro: str | None = None
     """How it fares in the interpreter for microcontrollers."""
 
@@ -35,7 +38,9 @@ class Paper(msgspec.Struct, frozen=True, kw_only=True):
     bytes: tuple[int, int]
     """Before, after."""
     accuracy: tuple[float, float]
+    """Before, after; shares of 1."""
     seconds_per_100: tuple[float, float]
+    """Before, after: for 100 windows."""
     remark: str
 
 
@@ -57,6 +62,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     """Name and version."""
     experiment: str
     split: str
+    """As `Split.name` tells it."""
     parameters: int | None
     """None: only LiteRT files were at hand."""
     input_shape: tuple[int, int]
@@ -64,6 +70,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     clips: int
     """Test clips; 0: none were at hand."""
     windows: int
+    """Of the test clips."""
     rounds: int
     """Runs that the times are taken from; the rows of one runtime in turn."""
     machine: Machine

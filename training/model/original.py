@@ -23,6 +23,7 @@ class Original(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A network from features, shape (frames, columns), to probabilities, shape (3,)."""
 
     plain: Plain
+    """The same network as values."""
     parameters: int
     bytes: int
     """Of the Keras file."""

@@ -19,6 +19,7 @@ from training.data.splits import Split
 from training.data.synthetic import noise, voiced
 from training.exam.card import make_card
 from training.exam.evaluate import evaluate
+from training.files import write_whole, writing
 from training.fitting.results import fold_folder, read_run
 from training.model.runtime import Runner, prove
 
@@ -60,14 +61,9 @@ def pack(order: Order, out: Path) -> Bundle:
     data = write_bundle(make_bundle(order))
     bundle = read_bundle(data, str(out))
     prove(bundle, str(out))
-    try:
+    with writing(out, "choose another --out", failure=DataError):
         out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = out.with_name(f".{out.name}.part")
-        temporary.write_bytes(data)
-        temporary.replace(out)
-    except OSError as error:
-        msg = f"{out}: cannot be written ({error.strerror}); choose another --out"
-        raise DataError(msg) from error
+        write_whole(out, data)
     return bundle
 
 

@@ -45,6 +45,7 @@ class Convolution(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     bias: Weights
     """Shape (filters,)."""
     stride: int
+    """Frames between two outputs."""
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -66,13 +67,16 @@ class Dense(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     bias: Weights
     """Shape (outputs,)."""
     has_relu: bool
+    """Whether negative outputs become 0."""
 
 
 class Plain(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A network as values: convolutions, a stack of LSTM cells, pooling over time, dense layers, softmax, class sum."""
 
     frames: int
+    """Of one window."""
     columns: int
+    """Of one frame."""
     convolutions: tuple[Convolution, ...]
     cells: tuple[Cell, ...]
     pooling: Pooling

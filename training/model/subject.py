@@ -38,6 +38,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     original: Original | None = None
     """None: only the LiteRT files of a bundle are at hand."""
     test: tuple[Clip, ...] = ()
+    """Clips that the network was not trained on; empty: none are at hand."""
     hear: Callable[[Clip], Heard] | None = None
     """Returns the windows of a test clip."""
     examples: Features | None = None

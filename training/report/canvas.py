@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from broker.contract.decision import CLASSES, Label
+from training.files import write_whole
 
 __all__ = [
     "CHANCE_UAR",
@@ -103,12 +104,9 @@ def png(draw: Callable[[], Figure]) -> bytes:
 
 
 def save(draw: Callable[[], Figure], path: Path) -> None:
-    """Write a picture as a PNG, under a temporary name first.
+    """Write a picture as a PNG.
 
     Raises:
         OSError: it cannot be written.
     """
-    data = png(draw)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    write_whole(path, png(draw))

@@ -8,7 +8,6 @@ from broker.contract.decision import CLASSES, Label
 from training.data.corpora import CORPORA, Corpus, title_of
 from training.exam.card import Card
 from training.exam.metrics import Scores
-from training.exam.tables import number, share
 from training.report.card_comparison import corpora, cross_validation, folds, paper, people
 from training.report.document import markdown_table
 from training.report.words import (
@@ -21,6 +20,7 @@ from training.report.words import (
     views_in_words,
     window_in_words,
 )
+from training.terminal import number, share
 
 __all__ = ["BLOCKS"]
 

@@ -6,10 +6,10 @@ from broker.contract.bundle import Bundle
 from broker.contract.decision import CLASSES, Label
 from training.data.corpora import title_of
 from training.exam.card import Card
-from training.exam.tables import number, share
 from training.fitting.summary import Summary
 from training.report.document import markdown_table
 from training.report.words import figure_in_words, speaker_in_words, spread_in_words
+from training.terminal import number, share
 
 __all__ = ["corpora", "cross_validation", "folds", "paper", "people", "runs_by"]
 

@@ -6,7 +6,6 @@ from typing import Final
 from broker.contract.decision import CLASSES
 from training.data.corpora import title_of
 from training.exam.metrics import Scores
-from training.exam.tables import number, share
 from training.fitting.summary import Spread
 from training.report.document import Block, Heading, Note, Table, Text, literal
 from training.report.measured import Measured
@@ -24,6 +23,7 @@ from training.report.words import (
     views_in_words,
     window_in_words,
 )
+from training.terminal import number, share
 
 __all__ = ["MACRO", "bars_of", "chapter", "headline", "split_in_words"]
 

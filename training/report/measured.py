@@ -1,6 +1,7 @@
 """A run's figures with their spread over the seeds, and what its models said of each clip: what a report shows.
 
-`summary` holds the figures that travel in a bundle; here is what takes more room: every speaker, every colour of noise.
+`training.fitting.summary` holds the figures that travel in a bundle; here is what takes more room: every speaker,
+every colour of noise.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -7,9 +7,9 @@ from typing import Final
 
 import msgspec
 
-from broker.contract.errors import SettingsError
 from training.data.clips import Collection
 from training.data.corpora import relabel
+from training.files import write_whole, writing
 from training.fitting.results import read_run
 from training.progress import track
 from training.report.chapter import chapter
@@ -66,7 +66,7 @@ def compose(runs: Sequence[Measured], title: str | None = None, collection: Coll
 def write_report(document: Document, out: Path) -> None:
     """Write the document as Markdown and HTML, with its pictures, into a folder.
 
-    Everything is made before the first file is written, and each file under a temporary name first.
+    Everything is made before the first file is written.
 
     Raises:
         SettingsError: the folder cannot be made, or a file in it cannot be written.
@@ -77,15 +77,10 @@ def write_report(document: Document, out: Path) -> None:
         MARKDOWN_NAME: to_markdown(document).encode(),
         HTML_NAME: to_html(document, drawn).encode(),
     }
-    try:
+    with writing(f"--out {out}", "choose another folder", what="the report"):
         out.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            temporary = out / f".{name}.part"
-            temporary.write_bytes(data)
-            temporary.replace(out / name)
-    except OSError as error:
-        msg = f"--out {out}: the report cannot be written ({error.strerror}); choose another folder"
-        raise SettingsError(msg) from error
+            write_whole(out / name, data)
 
 
 def _heard(first: Measured, collection: Collection | None) -> list[Block]:

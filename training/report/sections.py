@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from training.data.corpora import title_of
 from training.exam.calibration import expected_calibration_error
 from training.exam.predictions import probabilities_of, truth_of
-from training.exam.tables import number, share
 from training.fitting.summary import spread_of
 from training.report.calibration_plots import draw_calibration
 from training.report.canvas import png
@@ -17,6 +16,7 @@ from training.report.measured import ALL_COLOURS, Measured
 from training.report.plots import Panel, draw_confusion
 from training.report.score_plots import MOST_SPEAKERS, draw_groups, draw_noise, draw_speakers
 from training.report.words import speaker_in_words
+from training.terminal import number, share
 
 __all__ = ["calibration", "confusion", "noise", "over_seeds", "people", "picture"]
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from training.exam.tables import share
 from training.fitting.summary import Spread
 from training.report.calibration_plots import draw_calibration
 from training.report.chapter import MACRO, bars_of, headline
@@ -13,6 +12,7 @@ from training.report.measured import ALL_COLOURS, Measured
 from training.report.score_plots import draw_bars, draw_noise
 from training.report.sections import picture
 from training.report.words import figure_in_words
+from training.terminal import share
 
 __all__ = ["side_by_side"]
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from broker.contract.decision import CLASSES, Label
 from broker.contract.features import FeatureSpec, analyse
 from broker.contract.mel import mel_filters
-from broker.contract.pitch import HIGHEST_HZ, LOWEST_HZ, smooth_pitch
+from broker.contract.pitch import HIGHEST_HZ, LOWEST_HZ, REFERENCE_HZ, smooth_pitch
 from broker.contract.windows import WindowSpec
 from training.data.clips import Collection
 from training.data.synthetic import voiced
@@ -30,8 +30,6 @@ Samples = npt.NDArray[np.float32]
 _PITCHES_HZ: Final = {Label.PLEASANT: 260.0, Label.NEUTRAL: 125.0, Label.UNPLEASANT: 190.0}
 _LEVEL_DBFS: Final = -25.0
 _SEED: Final = 11
-_REFERENCE_HZ: Final = 180.0
-"""Of the pitch column, which tells octaves above it (`pitch.PITCH_COLUMNS`)."""
 _VOICED: Final = 0.5
 _DEEPEST_DB: Final = 80.0
 """Shown where the front-end itself does not clamp."""
@@ -79,7 +77,7 @@ def pitch_hz(samples: Samples, features: FeatureSpec) -> npt.NDArray[np.float64]
     """Return the pitch of each frame in Hz, shape (frames,), as a node tracks it; NaN where it is unvoiced."""
     spec = msgspec.structs.replace(features, pitch=True, delta_frames=0)
     columns = smooth_pitch(analyse(samples, spec)[:, spec.mel_bands :])
-    return np.where(columns[:, 2] > _VOICED, _REFERENCE_HZ * 2.0 ** columns[:, 0].astype(np.float64), np.nan)
+    return np.where(columns[:, 2] > _VOICED, REFERENCE_HZ * 2.0 ** columns[:, 0].astype(np.float64), np.nan)
 
 
 def draw_voices(voices: Sequence[Voice], features: FeatureSpec, title: str) -> Figure:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from broker.contract.errors import SettingsError
 from training.config import Experiment, load_experiment
-from training.exam.tables import grid, open_console, say
+from training.terminal import grid, open_console, say
 from training.toml import value_text
 from training.tuning.space import Space, default_space, load_space
 from training.tuning.trials import BEST_NAME, Search, Trial

@@ -6,10 +6,7 @@
 "network.convolutions.0.filters" = { choices = [32, 48] }
 """
 
-import copy
 import math
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -20,6 +17,7 @@ from broker.contract.errors import SettingsError, SottovoceError
 from broker.explain import explain
 from training.config import Experiment
 from training.toml import value_text
+from training.tuning.dotted import check_varies, leaves_of, read_table, settings_of, value_at, with_values
 
 __all__ = ["Choices", "Range", "Space", "base_values", "default_space", "load_space", "with_values"]
 
@@ -79,15 +77,6 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 Space = dict[str, Range | Choices]
 
 _NEARLY: Final = 1e-9
-_FIXED: Final = {
-    "name": "it varies nothing",
-    "merge": "another task has other scores",
-    "split": "scores on other speakers do not compare",
-    "decision": "it does not change the score; `train` chooses it afterwards",
-    "recipe.seed": "luck is not searched for",
-    "recipe.seeds": "luck is not searched for",
-    "recipe.refit": "nobody is left to score such weights",
-}
 _DEFAULT: Final[Space] = {
     "recipe.learning_rate": Range(low=5e-4, high=5e-3, log=True),
     "recipe.weight_decay": Range(low=1e-5, high=1e-2, log=True),
@@ -100,7 +89,7 @@ _DEFAULT: Final[Space] = {
 
 def default_space(experiment: Experiment) -> Space:
     """Return what is varied if nobody says otherwise, as far as the experiment has it."""
-    settings = _builtins(experiment)
+    settings = settings_of(experiment)
     return {key: dimension for key, dimension in _DEFAULT.items() if _found(settings, key)}
 
 
@@ -111,15 +100,12 @@ def load_space(path: Path, experiment: Experiment) -> Space:
         SettingsError: the file cannot be read or is no TOML; a key is no setting of the experiment or may not be
             varied; a range or one of its ends, or a choice, is not allowed there.
     """
+    table = read_table("--space", path)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"--space {path}: {error.strerror}"
+        leaves = leaves_of(table)
+    except SettingsError as error:
+        msg = f"--space {path}: {error}"
         raise SettingsError(msg) from error
-    except (ValueError, RecursionError) as error:
-        msg = f"--space {path}: not valid TOML: {error}"
-        raise SettingsError(msg) from error
-    leaves = _leaves(raw)
     if not leaves:
         msg = f'--space {path}: names nothing; write e.g. "recipe.learning_rate" = {{ low = 5e-4, high = 5e-3 }}'
         raise SettingsError(msg)
@@ -135,10 +121,10 @@ def load_space(path: Path, experiment: Experiment) -> Space:
 
 def base_values(experiment: Experiment, space: Space) -> dict[str, Any] | None:
     """Return what of the space is the experiment as it stands; None where that lies outside."""
-    settings = _builtins(experiment)
+    settings = settings_of(experiment)
     values = {}
     for key, dimension in space.items():
-        current = _at(settings, key)
+        current = value_at(settings, key)
         if isinstance(dimension, Range):
             same = [current] if dimension.holds(current) else []
         else:
@@ -147,38 +133,6 @@ def base_values(experiment: Experiment, space: Space) -> dict[str, Any] | None:
             return None
         values[key] = same[0]
     return values
-
-
-def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
-    """Return the experiment with other values for some dotted keys.
-
-    Raises:
-        SettingsError: a key is no setting of the experiment, or the values are not allowed, alone or together.
-    """
-    settings = copy.deepcopy(_builtins(experiment))
-    for key, value in values.items():
-        *path, last = key.split(".")
-        table = _at(settings, ".".join(path)) if path else settings
-        _at(table, last)
-        if isinstance(table, list):
-            table[int(last)] = value
-        else:
-            table[last] = value
-    try:
-        return msgspec.convert(settings, Experiment)
-    except msgspec.ValidationError as error:
-        raise SettingsError(explain(error, settings, Experiment)) from error
-
-
-def _leaves(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return every range and choice by its full key, whether that was written with quotes or as nested tables."""
-    leaves: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, dict) and value and not value.keys() & {"low", "high", "choices"}:
-            leaves |= _leaves(value, f"{prefix}{key}.")
-        else:
-            leaves[f"{prefix}{key}"] = value
-    return leaves
 
 
 def _dimension(leaf: object) -> Range | Choices:
@@ -198,11 +152,7 @@ def _fitting(key: str, dimension: Range | Choices, experiment: Experiment) -> Ra
     Raises:
         SettingsError: the setting cannot be varied, or not so; the message says which value, and what is allowed.
     """
-    for fixed, reason in _FIXED.items():
-        if key == fixed or key.startswith(f"{fixed}."):
-            msg = f"cannot be varied: {reason}"
-            raise SettingsError(msg)
-    current = _at(_builtins(experiment), key)
+    current = check_varies(key, experiment)
     if isinstance(dimension, Range):
         if isinstance(current, bool | str | list | dict):
             msg = f"is {value_text(current)}, no number: give {{ choices = [...] }}"
@@ -218,32 +168,9 @@ def _fitting(key: str, dimension: Range | Choices, experiment: Experiment) -> Ra
     return dimension
 
 
-def _builtins(experiment: Experiment) -> dict[str, Any]:
-    settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(experiment))
-    return settings
-
-
 def _found(settings: object, key: str) -> bool:
     try:
-        _at(settings, key)
+        value_at(settings, key)
     except SettingsError:
         return False
     return True
-
-
-def _at(settings: Any, key: str) -> Any:  # noqa: ANN401 -- whatever an experiment holds
-    """Return what lies under a dotted key; a number picks one of a list.
-
-    Raises:
-        SettingsError: nothing does.
-    """
-    for step in key.split("."):
-        if isinstance(settings, dict) and step in settings:
-            settings = settings[step]
-        elif isinstance(settings, list) and step.isdecimal() and int(step) < len(settings):
-            settings = settings[int(step)]
-        else:
-            here = settings if isinstance(settings, dict) else range(len(settings) if isinstance(settings, list) else 0)
-            msg = f"no such setting ({step}); allowed: {', '.join(map(str, here)) or 'nothing, it is no table'}"
-            raise SettingsError(msg)
-    return settings

@@ -5,8 +5,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from broker.contract.errors import SettingsError
 from training.config import Experiment
+from training.files import write_whole, writing
 from training.toml import to_toml
 from training.tuning.space import with_values
 
@@ -23,17 +23,20 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     """What a trial came to."""
 
     uar: float
-    """Corpus-macro UAR of the validation clips, at the best epoch."""
+    """Corpus-macro UAR of the validation clips, at the best epoch, or of the last ones where `variants` says so."""
     best_epoch: int
     """From 0."""
     epochs: int
+    """That were run."""
     parameters: int
+    """Of the network."""
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """One experiment that was tried."""
 
     number: int
+    """From 0, in the order tried."""
     state: Literal["finished", "failed", "interrupted"]
     values: dict[str, Any]
     """By dotted key."""
@@ -42,6 +45,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     """Why it failed; empty if it did not."""
     seconds: float
+    """Wall time."""
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +84,7 @@ def write_search(out: Path, found: Search, experiment: Experiment) -> None:
     Raises:
         SettingsError: the folder cannot be written to.
     """
-    _replace(out / TRIALS_NAME, msgspec.json.format(msgspec.json.encode(found), indent=1))
+    _write(out / TRIALS_NAME, msgspec.json.format(msgspec.json.encode(found), indent=1))
     winner = found.winner
     if winner is None or winner.score is None:
         return
@@ -88,14 +92,9 @@ def write_search(out: Path, found: Search, experiment: Experiment) -> None:
     best = msgspec.structs.replace(best, name=f"{best.name.removesuffix(_SUFFIX)[:_LONGEST_NAME]}{_SUFFIX}")
     head = f"# Trial {winner.number} of {len(found.trials)}: {winner.score.uar:.1%} {found.target}.\n# {found.note}\n\n"
     settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(best))
-    _replace(out / BEST_NAME, (head + to_toml(settings)).encode())
+    _write(out / BEST_NAME, (head + to_toml(settings)).encode())
 
 
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror}); make room or choose another --out"
-        raise SettingsError(msg) from error
+def _write(path: Path, content: bytes) -> None:
+    with writing(path, "make room or choose another --out"):
+        write_whole(path, content)

@@ -198,7 +198,7 @@ def test_full_disk_is_one_line_and_leaves_nothing_half_written(ears: Ears, tmp_p
 
 def test_store_that_cannot_be_written_is_one_line(ears: Ears, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where a folder should be")
-    with pytest.raises(DataError, match="features of training views cannot be kept") as raised:
+    with pytest.raises(DataError, match="features of training views cannot be written") as raised:
         _load(ears, tmp_path / "store")
     assert str(tmp_path / "store") in str(raised.value)
     assert "\n" not in str(raised.value)

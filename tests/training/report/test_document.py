@@ -13,11 +13,11 @@ from markdown_it import MarkdownIt
 from broker.contract.errors import DataError, SettingsError
 from training.__main__ import main
 from training.exam.predictions import PREDICTIONS_NAME
-from training.exam.tables import share
 from training.fitting.results import RESULTS_NAME, Run, read_run
 from training.report.document import Document, Heading, Note, Picture, Table, Text, literal, to_html, to_markdown
 from training.report.measured import measure
 from training.report.run_report import HTML_NAME, MARKDOWN_NAME, NOT_FOR_PUBLICATION, compose, measure_all
+from training.terminal import share
 
 MakeRun = Callable[..., Path]
 

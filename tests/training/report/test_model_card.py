@@ -10,8 +10,8 @@ from broker.contract.bundle import read_bundle, write_bundle
 from broker.contract.errors import BundleError
 from edge_node.models import factory_bundle
 from training.exam.card import read_card
-from training.exam.tables import share
 from training.report.model_card import BLOCKS, main, render
+from training.terminal import share
 
 CARD = Path(__file__).parents[3] / "edge_node" / "models" / "MODEL_CARD.md"
 
