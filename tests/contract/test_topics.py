@@ -225,8 +225,8 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
         (
             errors,
             (
-                "AudioError BundleError DataError LinkError MessageError SettingsError SottovoceError StoreError "
-                "exit_with_one_line"
+                "AudioError BundleError DataError LinkError MessageError Refusal ReleaseError SettingsError "
+                "SottovoceError StoreError TrustError exit_with_one_line"
             ),
         ),
         (features, "PAPER_FEATURES FeatureSpec Normalisation analyse assemble extract frame_count normalise"),
