@@ -9,8 +9,8 @@ from broker.contract.bundle import Bundle, read_bundle
 from broker.contract.errors import ReleaseError
 from broker.contract.release import Forced, Release, bundle_target, cut, describe
 from training.release.gates import Gate, Verdict, check
-from training.release.keys import Role
 from training.release.repository import Repository
+from training.release.roles import Role
 
 __all__ = ["active_bundle", "add", "gates_of", "remove"]
 

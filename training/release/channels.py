@@ -10,8 +10,8 @@ from tuf.api.metadata import TargetFile
 
 from broker.contract.errors import MessageError, ReleaseError, SettingsError
 from broker.contract.release import Rollout, channel_target, read_rollout
-from training.release.keys import Role
 from training.release.repository import Repository
+from training.release.roles import Role
 
 __all__ = ["abort", "pause", "publish", "resume", "roll_out"]
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from broker.contract.errors import ReleaseError
 from broker.contract.topics import LARGEST_RETAINED_BYTES, METADATA
-from training.release.keys import Role
+from training.release.roles import Role
 
 __all__ = ["Files", "file_name", "write_whole"]
 

@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from broker.contract.errors import ReleaseError, SettingsError
+from training.release.roles import Keep, Role
 
-__all__ = ["OFFLINE", "ONLINE", "SHORTEST_PASSPHRASE", "Keep", "Key", "KeyRing", "Passphrase", "Role"]
+__all__ = ["SHORTEST_PASSPHRASE", "Key", "KeyRing", "Passphrase"]
 
 Key = SSlibKey
 SHORTEST_PASSPHRASE: Final = 12
@@ -28,39 +28,6 @@ _NAMED: Final = 16
 """Characters of a key's id in its file's name."""
 _SCRYPT: Final = {"n": 2**15, "r": 8, "p": 1, "maxmem": 2**26, "dklen": 32}
 """RFC 7914; 32 MiB and some tenths of a second for each guess."""
-
-
-class Role(StrEnum):
-    """Who signs what."""
-
-    ROOT = "root"
-    """Which keys count for the other roles."""
-    TARGETS = "targets"
-    """Which bundles there are."""
-    SNAPSHOT = "snapshot"
-    """Which versions of all the rest belong together."""
-    TIMESTAMP = "timestamp"
-    """That the snapshot is still the newest."""
-    ROLLOUT = "rollout"
-    """Which release a channel's nodes run, and how many of them."""
-
-
-OFFLINE: Final = (Role.ROOT, Role.TARGETS)
-"""Whose keys belong on a medium that is put away."""
-ONLINE: Final = (Role.SNAPSHOT, Role.TIMESTAMP, Role.ROLLOUT)
-"""Whose keys a machine needs day and night."""
-
-
-class Keep(StrEnum):
-    """Where keys are kept; each place has a passphrase of its own."""
-
-    OFFLINE = "offline"
-    ONLINE = "online"
-
-    @classmethod
-    def of(cls, role: Role) -> "Keep":
-        """Return where the keys of a role are kept."""
-        return cls.OFFLINE if role in OFFLINE else cls.ONLINE
 
 
 Passphrase = Callable[[Keep], str]
@@ -107,7 +74,7 @@ class KeyRing:
 
     def has(self, role: Role, key_id: str) -> bool:
         """Return whether a key's file is here."""
-        return self._path(role, key_id) is not None
+        return self.path(role, key_id) is not None
 
     def signers(self, role: Role, key_ids: Iterable[str]) -> list[CryptoSigner]:
         """Return those of a role's keys that are at hand.
@@ -116,10 +83,11 @@ class KeyRing:
             SettingsError: the passphrase is wrong.
             ReleaseError: a file cannot be read, or holds another key.
         """
-        found = ((key_id, self._path(role, key_id)) for key_id in key_ids)
+        found = ((key_id, self.path(role, key_id)) for key_id in key_ids)
         return [self._open(role, key_id, path) for key_id, path in found if path is not None]
 
-    def _path(self, role: Role, key_id: str) -> Path | None:
+    def path(self, role: Role, key_id: str) -> Path | None:
+        """Return where a key's file is; None: not at hand."""
         name = f"{role}.{key_id[:_NAMED]}.pem"
         return next((folder / name for folder in self.folders if (folder / name).is_file()), None)
 

@@ -10,7 +10,8 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Roo
 
 from broker.contract.errors import ReleaseError, SettingsError
 from training.release.files import file_name, write_whole
-from training.release.keys import Keep, Key, KeyRing, Passphrase, Role
+from training.release.keys import Key, KeyRing, Passphrase
+from training.release.roles import Keep, Role
 from training.release.settings import TEMPLATE, ReleaseSettings
 from training.release.signed import to_bytes
 

@@ -16,7 +16,8 @@ from broker.contract.errors import ReleaseError
 from broker.contract.release import Release, Rollout, read_release, read_rollout
 from broker.settings import read_settings
 from training.release.files import Files, file_name, write_whole
-from training.release.keys import OFFLINE, KeyRing, Role
+from training.release.keys import KeyRing
+from training.release.roles import OFFLINE, Role
 from training.release.settings import ReleaseSettings
 from training.release.signed import described, is_signed, key_ids, meta_of, parse, threshold, to_bytes
 

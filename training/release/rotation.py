@@ -6,14 +6,14 @@ from typing import Any
 from tuf.api.metadata import Metadata
 
 from broker.contract.errors import ReleaseError
-from training.release.keys import Role
 from training.release.repository import Repository
+from training.release.roles import Role
 from training.release.signed import key_ids
 
 __all__ = ["renew_offline", "rotate"]
 
 
-def rotate(repository: Repository, role: Role, folder: Path, old: str | None = None) -> str:
+def rotate(repository: Repository, role: Role, folder: Path, old: str | None = None) -> tuple[str, str]:
     """Make a key and propose that it counts instead of an old one; `Repository.sign` goes on from here.
 
     Args:
@@ -23,7 +23,7 @@ def rotate(repository: Repository, role: Role, folder: Path, old: str | None = N
         old: the first letters of the old key's id; None: the role has one key only.
 
     Returns:
-        The new key's id.
+        The ids of the new key and of the old one.
 
     Raises:
         ReleaseError: the old key is not named clearly, or another change waits for signatures.
@@ -47,7 +47,7 @@ def rotate(repository: Repository, role: Role, folder: Path, old: str | None = N
     elif role != Role.TARGETS:
         del changed[Role.TARGETS]
     repository.propose(changed)
-    return new.keyid
+    return new.keyid, matching[0]
 
 
 def renew_offline(repository: Repository) -> None:

@@ -10,7 +10,7 @@ from tuf.api.serialization.json import JSONSerializer
 
 from broker.contract.errors import MessageError, ReleaseError
 from broker.contract.release import Release, Rollout
-from training.release.keys import Role
+from training.release.roles import Role
 
 __all__ = ["days_left", "described", "is_signed", "key_ids", "meta_of", "parse", "threshold", "to_bytes"]
 

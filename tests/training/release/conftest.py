@@ -18,9 +18,10 @@ from broker.verify import Offer, check_archive, verify
 from training.release import keys
 from training.release.bundles import add, gates_of
 from training.release.channels import publish, roll_out
-from training.release.keys import Keep, KeyRing
+from training.release.keys import KeyRing
 from training.release.opening import Owners, init
 from training.release.repository import Repository
+from training.release.roles import Keep
 
 PASSPHRASES = {Keep.OFFLINE: "correct horse battery", Keep.ONLINE: "staple of every day"}
 

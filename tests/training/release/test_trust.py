@@ -19,8 +19,9 @@ from broker.contract.errors import Refusal, TrustError
 from broker.contract.release import Rollout, bundle_target, channel_target
 from broker.verify import check_archive
 from training.release.channels import publish
-from training.release.keys import KeyRing, Role
+from training.release.keys import KeyRing
 from training.release.repository import Repository
+from training.release.roles import Role
 from training.release.rotation import renew_offline, rotate
 from training.release.signed import meta_of, to_bytes
 
@@ -309,7 +310,7 @@ def test_trust_client_follows_the_rotation_of_any_key(site: Any, bundle_of: Make
     client.look()
     repository = site.open()
     before = {path.name for path in site.keys_of(role)}
-    new = rotate(repository, role, site.keys_of(role)[0].parent)
+    new, _ = rotate(repository, role, site.keys_of(role)[0].parent)
     assert repository.sign() == []
     repository.settle()
     assert {path.name for path in site.keys_of(role)} - before == {f"{role}.{new[:16]}.pem"}
