@@ -27,6 +27,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     status = _add(commands, "status", "roles, releases, channels, and what somebody must do soon")
     status.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else")
     status.add_argument("--check", action="store_true", help="exit code 1 if something must be done soon")
+    _add(commands, "reseed", "make the broker retain what it should, as every command does at its end")
     refresh = _add(commands, "refresh", "sign anew what expires; run it once a day")
     refresh.add_argument("--offline", action="store_true", help="root and targets as well, with the offline keys")
     return parser.parse_args(arguments)

@@ -8,11 +8,13 @@ from typing import Final
 import msgspec
 
 from broker.contract.bundle import LARGEST_BUNDLE_BYTES, read_bundle
-from broker.contract.errors import BundleError, ReleaseError, SettingsError
+from broker.contract.errors import BundleError, LinkError, ReleaseError, SettingsError
 from broker.contract.release import Release
+from broker.settings import BrokerSettings
 from training.release import channels
 from training.release.bundles import add, gates_of, remove
 from training.release.keys import KeyRing
+from training.release.mirror import inspect, mirror, retained
 from training.release.opening import Owners, init
 from training.release.passphrase import passphrases
 from training.release.repository import MissingKeyError, Repository
@@ -40,7 +42,10 @@ def run(args: argparse.Namespace) -> int:
         pending = repository.accept()
         if args.command == "status":
             return _status(args, repository, pending)
-        return _COMMANDS[args.command](args, repository)
+        code = _COMMANDS[args.command](args, repository)
+        if repository.settings.broker is not None:
+            _mirror(repository, repository.settings.broker)
+        return code
 
 
 def _init(args: argparse.Namespace) -> int:
@@ -152,6 +157,25 @@ def _status(args: argparse.Namespace, repository: Repository, pending: list[str]
     return 1 if args.check and status.warnings else 0
 
 
+def _reseed(_args: argparse.Namespace, repository: Repository) -> int:
+    """Mirror and nothing else, which `run` does after every command."""
+    if repository.settings.broker is None:
+        msg = f"{repository.files.settings}: names no [broker] to mirror to"
+        raise SettingsError(msg)
+    return 0
+
+
+def _mirror(repository: Repository, broker: BrokerSettings) -> None:
+    inspect(repository.files, list(repository.channels()))
+    try:
+        done = mirror(broker, retained(repository.files))
+    except LinkError as error:
+        msg = f"{error}; what is signed is safe, `sottovoce-release reseed` mirrors it"
+        raise LinkError(msg) from error
+    told = f"sent {done.sent}, removed {done.removed}, read back all {done.messages}"
+    say(open_console(), f"broker {broker.host}:{broker.port}: {told}")
+
+
 def _finish(repository: Repository, done: str, *, renew: bool = False) -> int:
     """Sign what was proposed, let the online roles follow, and say what is still to do."""
     console = open_console()
@@ -197,4 +221,5 @@ _COMMANDS: Final = {
     "pause": _pause,
     "resume": _resume,
     "abort": _abort,
+    "reseed": _reseed,
 }

@@ -5,6 +5,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from broker.settings import BrokerSettings
+
 __all__ = ["TEMPLATE", "Gates", "ReleaseSettings"]
 
 Days = Annotated[int, Meta(ge=1, le=3_650)]
@@ -30,6 +32,8 @@ class ReleaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     online_days: Days = 14
     """How long those of snapshot, timestamp and rollout hold: for this long can a broker hold back what is newer."""
     gates: Gates = Gates()
+    broker: BrokerSettings | None = None
+    """Where every change is mirrored to; None: nowhere."""
 
 
 TEMPLATE: Final = """\
@@ -43,4 +47,11 @@ online_days = 14
 margin = 0.02          # corpus-macro and pooled UAR may be this much lower than the active release's
 model_bytes = 100_000  # largest model.tflite
 latency_ratio = 1.5    # longest time of one window, over the active release's
+
+# The broker that nodes update from; every command brings it up to date. Without this, nothing is mirrored.
+# [broker]
+# host = "broker.lan"
+# ca_file = "/etc/sottovoce/ca.crt"
+# cert_file = "/etc/sottovoce/release.crt"   # its common name must be `release`
+# key_file = "/etc/sottovoce/release.key"
 """
