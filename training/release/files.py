@@ -53,9 +53,7 @@ class Files:
         Raises:
             ReleaseError: there is no repository here, or it cannot be written.
         """
-        if not (self.metadata / "1.root.json").is_file():
-            msg = f"{self.folder}: no repository of releases; make one with `sottovoce-release init`"
-            raise ReleaseError(msg)
+        self.check_there()
         try:
             with (self.folder / ".lock").open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -63,6 +61,16 @@ class Files:
         except OSError as error:
             msg = f"{error.filename or self.folder}: {error.strerror}"
             raise ReleaseError(msg) from error
+
+    def check_there(self) -> None:
+        """Check that this is a repository.
+
+        Raises:
+            ReleaseError: it is none.
+        """
+        if not (self.metadata / "1.root.json").is_file():
+            msg = f"{self.folder}: no repository of releases; make one with `sottovoce-release init`"
+            raise ReleaseError(msg)
 
     def versions(self, role: Role) -> list[int]:
         """Return which versions of a role's metadata there are, rising."""

@@ -7,6 +7,7 @@ everything as it should be, so what is told as mirrored was read back. A broker 
 
 import hashlib
 import queue
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,10 +51,14 @@ class Mirrored(msgspec.Struct, frozen=True, kw_only=True):
 
 def retained(files: Files) -> dict[str, bytes]:
     """Return what a broker should retain, by topic, in the order in which it is to be sent."""
-    payloads = {CHUNK.at(path.name): path.read_bytes() for path in sorted(files.chunks.glob("[0-9a-f]*"))}
     order = ("root", "targets", "rollout", "snapshot", "timestamp")
-    metadata = sorted(files.metadata.glob("*.json"), key=lambda path: order.index(path.name.split(".")[-2]))
-    return payloads | {METADATA.at(path.name): path.read_bytes() for path in metadata}
+    chunks = sorted(path for path in files.chunks.iterdir() if re.fullmatch(CHUNK.pattern, path.name))
+    known = (path for path in files.metadata.iterdir() if re.fullmatch(METADATA.pattern, path.name))
+    metadata = sorted(known, key=lambda path: (order.index(path.name.split(".")[-2]), path.name))
+    return {
+        **{CHUNK.at(path.name): path.read_bytes() for path in chunks},
+        **{METADATA.at(path.name): path.read_bytes() for path in metadata},
+    }
 
 
 def inspect(files: Files, channels: Sequence[str]) -> None:

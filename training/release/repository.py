@@ -46,9 +46,11 @@ class Repository:
             now: the time that signatures are dated by, UTC.
 
         Raises:
+            ReleaseError: it is no repository.
             SettingsError: its settings are wrong.
         """
         self.files = Files(folder)
+        self.files.check_there()
         self.ring = ring
         self.now = now.astimezone(UTC).replace(microsecond=0)
         self.settings = read_settings(self.files.settings, ReleaseSettings, "every repository has one")

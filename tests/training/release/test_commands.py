@@ -120,7 +120,11 @@ def test_commands_refused_bundle_needs_a_reason(run: Run, tmp_path: Path, bundle
 @pytest.mark.parametrize(
     ("line", "code", "words"),
     [
-        ("status --repository nowhere", 2, "settings.toml: No such file or directory; every repository has one"),
+        (
+            "status --repository nowhere",
+            8,
+            "nowhere: no repository of releases; make one with `sottovoce-release init`",
+        ),
         ("add nowhere.bundle", 4, "nowhere.bundle: No such file or directory; name a bundle file"),
         ("publish made/7", 8, "made/7: no such release; signed are: none"),
         ("publish", 2, "name the release: signed are none"),

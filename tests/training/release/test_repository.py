@@ -285,10 +285,14 @@ def test_settle_signs_nothing_that_holds_for_long_and_renews_what_does_not(site:
 
 
 def test_no_repository_is_one_clear_error(tmp_path: Path, site: Any) -> None:
-    with pytest.raises(SettingsError, match=r"settings\.toml"):
+    with pytest.raises(ReleaseError, match="no repository of releases"):
         Repository(tmp_path, site.ring, site.now)
     with pytest.raises(ReleaseError, match="no repository of releases"), files.Files(tmp_path).locked():
         pass
+    (site.folder / "settings.toml").write_text("online_days = 0\n")
+    with pytest.raises(SettingsError, match="online_days = 0"):
+        site.open()
+    (site.folder / "settings.toml").write_text("")
     (site.folder / "metadata" / "1.targets.json").write_bytes(b"{")
     with pytest.raises(ReleaseError, match="cannot be read"):
         site.open().targets()
