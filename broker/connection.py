@@ -19,9 +19,15 @@ __all__ = ["Acknowledged", "Arrived", "Attempt", "Connection", "Event", "Failed"
 class Connection:
     """One connection to the broker, from CONNACK to its loss. Equal to nothing but itself."""
 
-    def __init__(self, client: paho.Client) -> None:
-        """Wrap a connected client."""
+    def __init__(self, client: paho.Client, largest_packet_bytes: int | None = None) -> None:
+        """Wrap a connected client.
+
+        Args:
+            client: that the broker has accepted.
+            largest_packet_bytes: what the broker takes, if it said so; a larger one ends the connection, each time.
+        """
         self._client = client
+        self.largest_packet_bytes = largest_packet_bytes
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
         """Send at QoS 1 and return the packet id that `Acknowledged` will carry."""
@@ -52,6 +58,8 @@ class Arrived(msgspec.Struct, frozen=True, eq=False):
     payload: bytes
     packet_id: int
     """0 for QoS 0, which needs no acknowledgement."""
+    retained: bool = False
+    """Whether the broker had it before this subscription; a message that comes as it is published is not."""
 
 
 class Acknowledged(msgspec.Struct, frozen=True, eq=False):
@@ -109,12 +117,12 @@ class Attempt:
         _userdata: object,
         _flags: paho.ConnectFlags,
         reason: ReasonCode,
-        _properties: Properties | None,
+        properties: Properties | None,
     ) -> None:
         if reason.is_failure:
             self.problem = f"refused: {reason}"
         else:
-            self.connection = Connection(client)
+            self.connection = Connection(client, getattr(properties, "MaximumPacketSize", None))
             self._events.put(Opened(self.connection))
             if self._filters:
                 client.subscribe(self._filters)
@@ -136,7 +144,8 @@ class Attempt:
     def _on_message(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
         if self.connection is not None:
             packet_id = message.mid if message.qos else 0
-            self._events.put(Arrived(self.connection, message.topic, bytes(message.payload), packet_id))
+            payload = bytes(message.payload)
+            self._events.put(Arrived(self.connection, message.topic, payload, packet_id, message.retain))
 
     def _on_publish(
         self,

@@ -63,6 +63,7 @@ class Link:
         subscribe_to: Sequence[str] = (),
         will: Callable[[], Will] | None = None,
         receive_at_most: int = 64,
+        session_expiry_s: int = _SESSION_EXPIRY_S,
     ) -> None:
         """Prepare a session.
 
@@ -73,6 +74,7 @@ class Link:
             subscribe_to: topic filters, subscribed at QoS 1 on each connection, whether its session is new or not.
             will: makes the will for each connection.
             receive_at_most: messages that the broker may send before it waits for acknowledgements.
+            session_expiry_s: for how long the broker keeps the session of an absent program; 0: not at all.
 
         Raises:
             SettingsError: a certificate, a key or the file with the password cannot be used.
@@ -84,6 +86,7 @@ class Link:
         self._filters = [(each, SubscribeOptions(qos=1)) for each in subscribe_to]
         self._will = will
         self._receive_at_most = receive_at_most
+        self._session_expiry_s = session_expiry_s
         self._tls = _tls_context(settings) if settings.tls else None
         self._stopping = threading.Event()
         self._client: paho.Client | None = None
@@ -151,7 +154,7 @@ class Link:
             delay.WillDelayInterval = will.delay_s
             client.will_set(will.topic, will.payload, qos=1, retain=True, properties=delay)
         session = Properties(PacketTypes.CONNECT)
-        session.SessionExpiryInterval = _SESSION_EXPIRY_S
+        session.SessionExpiryInterval = self._session_expiry_s
         session.ReceiveMaximum = self._receive_at_most
         self._client = client
         try:

@@ -14,12 +14,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 from broker.contract.errors import LinkError
 from broker.contract.generate import access_rules
+from broker.contract.topics import RELEASE_USER
 
 __all__ = ["LocalBroker", "free_port"]
 
@@ -35,7 +36,7 @@ class LocalBroker:
 
         Args:
             folder: where configuration, log and state go; must exist.
-            users: nodes as `<site>/<node>`; every other name is a collector.
+            users: nodes as `<site>/<node>`, the release program as `release`; every other name is a collector.
             kind: which broker; None: Mosquitto where it is installed.
 
         Raises:
@@ -118,7 +119,7 @@ class LocalBroker:
         subprocess.run([hasher, "-U", password_file], check=True, capture_output=True)  # noqa: S603 -- hashes in place
         acl_file = self._folder / "acl"
         acl_file.touch(mode=0o600)
-        acl_file.write_text(access_rules(tuple(user for user in self.passwords if "/" not in user)))
+        acl_file.write_text(access_rules(_collectors(self.passwords)))
         configuration = self._folder / "mosquitto.conf"
         configuration.write_text(
             f"listener {self.port} 127.0.0.1\n"
@@ -130,7 +131,7 @@ class LocalBroker:
             f"persistence_location {self._folder}/\n"
             "autosave_interval 60\n"
             "max_queued_messages 100000\n"
-            "max_packet_size 8192\n"
+            "max_packet_size 66560\n"
             "max_inflight_messages 0\n"
             f"user {_own_name()}\n"
             "log_dest stderr\n"
@@ -159,6 +160,10 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def _collectors(users: Iterable[str]) -> tuple[str, ...]:
+    return tuple(user for user in users if "/" not in user and user != RELEASE_USER)
 
 
 def _which(program: str) -> str | None:

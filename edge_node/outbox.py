@@ -25,7 +25,7 @@ from msgspec import Meta
 
 from broker.contract.errors import StoreError
 from broker.contract.messages import encode
-from broker.contract.topics import EMOTION, NodeId, Topic
+from broker.contract.topics import EMOTION, NodeId, NodeTopic
 from broker.database import open_database, transaction
 
 __all__ = ["Counters", "Outbox", "OutboxSettings", "Row"]
@@ -117,7 +117,7 @@ class Outbox:
         )
         self._run("UPDATE counter SET node = ?", str(node))
 
-    def put(self, topic: Topic, node: NodeId, draft: Callable[[int], msgspec.Struct]) -> int:
+    def put(self, topic: NodeTopic, node: NodeId, draft: Callable[[int], msgspec.Struct]) -> int:
         """Store one message and return its row's id; assigns its sequence number in the same transaction.
 
         Args:

@@ -10,5 +10,6 @@ The node, the trainer, the collector and the console never import each other. Wh
   once.
 - `decision`: class probabilities to a decided label, and when a label is worth an event.
 - `bundle`: the archive that carries a model together with all of the above.
+- `release`: what is signed about bundles and rollouts, and which node takes up what.
 - `errors`: the tree of errors that a user can meet.
 """

@@ -7,11 +7,14 @@
     ├── LinkError                 exit 5   the broker cannot be reached or refuses this client
     ├── StoreError                exit 6   a store or an outbox cannot be opened, read or written
     ├── DataError                 exit 7   training data is missing or unusable
+    ├── ReleaseError              exit 8   a repository of releases, or a key of it, does not allow what was asked
+    ├── TrustError                exit 9   what claims to be a release is refused, for a reason that has a word
     └── MessageError              exit 1   a payload breaks the contract (the collector dead-letters it)
 
 Anything else that escapes a program is a defect of Sottovoce and shows as a traceback.
 """
 
+import enum
 import os
 import sys
 from collections.abc import Callable
@@ -22,9 +25,12 @@ __all__ = [
     "DataError",
     "LinkError",
     "MessageError",
+    "Refusal",
+    "ReleaseError",
     "SettingsError",
     "SottovoceError",
     "StoreError",
+    "TrustError",
     "exit_with_one_line",
 ]
 
@@ -69,6 +75,48 @@ class DataError(SottovoceError):
     """Training data is missing or unusable."""
 
     exit_code = 7
+
+
+class ReleaseError(SottovoceError):
+    """A repository of releases, or a key of it, does not allow what was asked."""
+
+    exit_code = 8
+
+
+class Refusal(enum.StrEnum):
+    """Why signed metadata is refused. All but the first are what an attack, or a broken release program, looks like."""
+
+    INCOMPLETE = "incomplete"
+    """A file is missing: it may be on its way."""
+    WRONG_KEY = "wrong key"
+    """No key that counts has signed."""
+    TOO_FEW_SIGNATURES = "too few signatures"
+    """Some keys have signed, but fewer than are asked for."""
+    ROLLBACK = "rollback"
+    """Older than what this client has already seen."""
+    EXPIRED = "expired"
+    """Somebody holds back what is newer, or nobody signs any more, or a clock is wrong."""
+    MIX_AND_MATCH = "mix and match"
+    """A file that was signed, but not as a part of this state."""
+    ENDLESS_DATA = "endless data"
+    """A file is larger than it may be."""
+    MALFORMED = "malformed"
+    """What was signed cannot be read."""
+    UNKNOWN_CHANNEL = "unknown channel"
+    """Nothing is signed for this channel."""
+    UNSIGNED_RELEASE = "unsigned release"
+    """A channel names a bundle that the offline key did not sign: this is what a stolen online key can do."""
+
+
+class TrustError(SottovoceError):
+    """What claims to be a release is refused."""
+
+    exit_code = 9
+
+    def __init__(self, refusal: Refusal, message: str) -> None:
+        """Say why, in a word for programs and a line for people."""
+        super().__init__(f"{refusal}: {message}")
+        self.refusal = refusal
 
 
 class MessageError(SottovoceError):

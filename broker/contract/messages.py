@@ -25,6 +25,8 @@ __all__ = [
     "Stage",
     "StatusReason",
     "Telemetry",
+    "UpdateReport",
+    "UpdateState",
     "Versions",
     "decode",
     "encode",
@@ -84,6 +86,25 @@ class StatusReason(enum.StrEnum):
     """The node was told to stop and has delivered what it could."""
     LOST = "lost"
     """The broker's word: the node went silent (its will)."""
+
+
+class UpdateState(enum.StrEnum):
+    """Where a node is on the way to another model."""
+
+    IDLE = "idle"
+    """Nothing to do: the release that is named has been taken up, or none was ever seen."""
+    DOWNLOADING = "downloading"
+    """Fetching metadata and chunks."""
+    VERIFYING = "verifying"
+    """Digest, compatibility and golden vectors."""
+    TRIAL = "trial"
+    """The new model runs beside the old one; only the old one is heard."""
+    COMMITTING = "committing"
+    """The new model becomes the one that runs."""
+    ROLLING_BACK = "rolling back"
+    """The old model becomes the one that runs again."""
+    REJECTED = "rejected"
+    """The release was refused or failed; the old model runs, and the release is not tried again."""
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -192,7 +213,19 @@ class Telemetry(_Message, frozen=True, kw_only=True):
     """Of the processor, where the system tells."""
 
 
-Message = EmotionEvent | Telemetry | NodeStatus
+class UpdateReport(_Message, frozen=True, kw_only=True):
+    """Retained: how a node stands towards the release that it was told to run."""
+
+    release: Text | None
+    """Name and version, as `<name>/<version>`; None: the node has seen none."""
+    state: UpdateState
+    reason: Annotated[str, Meta(max_length=200)]
+    """Why it waits, refused, failed or went back, in words; empty where there is nothing to explain."""
+    progress: Share
+    """Of the state under way: 0 at its beginning, 1 at its end."""
+
+
+Message = EmotionEvent | Telemetry | NodeStatus | UpdateReport
 M = TypeVar("M", bound=msgspec.Struct)
 
 

@@ -1,20 +1,43 @@
 """The one table of topics. The ACL, the AsyncAPI document, the schemas and the docs are generated from it.
 
 MQTT 5 throughout, QoS 1. A node's MQTT user name is `<site>/<node>`, and the broker lets it write below
-`sottovoce/v1/node/<site>/<node>/` only.
+`sottovoce/v1/node/<site>/<node>/` only. What the release program retains is read by all and written by it alone.
 """
 
 import re
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from broker.contract.errors import MessageError, SettingsError
-from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry
+from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry, UpdateReport
 
-__all__ = ["EMOTION", "STATUS", "TABLE", "TELEMETRY", "WILL_DELAY_S", "NodeId", "Topic", "find"]
+__all__ = [
+    "CHUNK",
+    "EMOTION",
+    "LARGEST_RETAINED_BYTES",
+    "METADATA",
+    "NODE_TOPICS",
+    "RELEASE_TOPICS",
+    "RELEASE_USER",
+    "STATUS",
+    "TABLE",
+    "TELEMETRY",
+    "UPDATE",
+    "WILL_DELAY_S",
+    "NodeId",
+    "NodeTopic",
+    "ReleaseTopic",
+    "Topic",
+    "find",
+]
 
 PREFIX: Final = "sottovoce/v1"
+RELEASE_USER: Final = "release"
+"""MQTT user name of the one program that may write what nodes update from."""
+LARGEST_RETAINED_BYTES: Final = 65_536
+"""Of one file of metadata and of one chunk: every broker at hand takes them, AWS IoT's 128 KiB included."""
 WILL_DELAY_S: Final = 15
 """The broker waits this long before it publishes a lost node's will, so that a short outage raises no alarm."""
 
@@ -48,15 +71,21 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     template: str
-    """Topic with `{site}` and `{node}` in it."""
-    message: type[EmotionEvent | NodeStatus | Telemetry]
     retained: bool
     largest_bytes: int
     """Payloads above this are refused by sender and receiver."""
     rate: str
-    """How often a node sends, in words."""
+    """How often it is sent, in words."""
     meaning: str
     qos: Literal[1] = 1
+
+
+class NodeTopic(Topic, frozen=True, kw_only=True):
+    """What a node says of itself; `{site}` and `{node}` are in the template."""
+
+    message: type[EmotionEvent | NodeStatus | Telemetry | UpdateReport]
+    release_reads: bool = False
+    """Whether the release program reads it, too; collectors read every row."""
 
     def at(self, node: NodeId) -> str:
         """Return the topic of one node."""
@@ -68,7 +97,38 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
         return self.template.format(site="+", node="+")
 
 
-STATUS: Final = Topic(
+class ReleaseTopic(Topic, frozen=True, kw_only=True):
+    """What the release program retains for all nodes; one part of the template is a name."""
+
+    part: str
+    """The word in braces in the template."""
+    pattern: Annotated[str, Meta(min_length=1)]
+    """Regular expression of the names that may stand there."""
+    content: Literal["application/json", "application/octet-stream"]
+
+    def at(self, name: str) -> str:
+        """Return the topic of one file or chunk.
+
+        Raises:
+            MessageError: no such name may stand in this topic.
+        """
+        if not re.fullmatch(self.pattern, name):
+            msg = f"{self.template}: {name!r} is no such name"
+            raise MessageError(msg)
+        return self.template.format(**{self.part: name})
+
+    def name_in(self, topic: str) -> str | None:
+        """Return the name in a concrete topic; None when it is none of this row."""
+        name = topic.removeprefix(self.template.partition("{")[0])
+        return name if re.fullmatch(self.pattern, name) and self.at(name) == topic else None
+
+    @property
+    def every(self) -> str:
+        """The subscription filter that matches all of them."""
+        return self.template.format(**{self.part: "+"})
+
+
+STATUS: Final = NodeTopic(
     name="status",
     template=f"{PREFIX}/node/{{site}}/{{node}}/status",
     message=NodeStatus,
@@ -77,7 +137,7 @@ STATUS: Final = Topic(
     rate=f"on connect, on change, on stop; will, delayed {WILL_DELAY_S} s",
     meaning="what the node is and whether it is there",
 )
-EMOTION: Final = Topic(
+EMOTION: Final = NodeTopic(
     name="emotion",
     template=f"{PREFIX}/node/{{site}}/{{node}}/emotion",
     message=EmotionEvent,
@@ -86,7 +146,7 @@ EMOTION: Final = Topic(
     rate="on every change of the label and every 5 s while speech lasts; at most one a second",
     meaning="the decided label, its confidence and the latency of each stage",
 )
-TELEMETRY: Final = Topic(
+TELEMETRY: Final = NodeTopic(
     name="telemetry",
     template=f"{PREFIX}/node/{{site}}/{{node}}/telemetry",
     message=Telemetry,
@@ -96,20 +156,55 @@ TELEMETRY: Final = Topic(
     meaning="latency quantiles, windows by label, outbox, losses, load",
 )
 
-TABLE: Final = (STATUS, EMOTION, TELEMETRY)
+UPDATE: Final = NodeTopic(
+    name="update",
+    template=f"{PREFIX}/node/{{site}}/{{node}}/update",
+    message=UpdateReport,
+    retained=True,
+    largest_bytes=2048,
+    rate="on every change of the state, and at most once a second while it downloads",
+    meaning="which release the node is taking up, how far it is, and why it refused",
+    release_reads=True,
+)
+METADATA: Final = ReleaseTopic(
+    name="metadata",
+    template=f"{PREFIX}/release/metadata/{{file}}",
+    part="file",
+    pattern=r"timestamp\.json|[1-9][0-9]{0,8}\.(root|targets|snapshot|rollout)\.json",
+    content="application/json",
+    retained=True,
+    largest_bytes=LARGEST_RETAINED_BYTES,
+    rate="on publishing and every few days; `timestamp.json` last",
+    meaning="signed TUF metadata: which bundles there are, and who is to run which",
+)
+CHUNK: Final = ReleaseTopic(
+    name="chunk",
+    template=f"{PREFIX}/release/chunk/{{sha256}}",
+    part="sha256",
+    pattern=r"[0-9a-f]{64}",
+    content="application/octet-stream",
+    retained=True,
+    largest_bytes=LARGEST_RETAINED_BYTES,
+    rate="on publishing",
+    meaning="a part of a bundle, named by its digest; empty once it is withdrawn",
+)
+
+NODE_TOPICS: Final = (STATUS, EMOTION, TELEMETRY, UPDATE)
+RELEASE_TOPICS: Final = (METADATA, CHUNK)
+TABLE: Final[tuple[Topic, ...]] = (*NODE_TOPICS, *RELEASE_TOPICS)
 """Every topic that a Sottovoce program publishes. Nothing else may be published."""
 
 _MATCHERS: Final = tuple(
     (topic, re.compile(re.escape(topic.template).replace(r"\{site\}", "([^/]+)").replace(r"\{node\}", "([^/]+)")))
-    for topic in TABLE
+    for topic in NODE_TOPICS
 )
 
 
-def find(topic: str) -> tuple[Topic, NodeId]:
-    """Return the row that a concrete topic belongs to, and the node in it.
+def find(topic: str) -> tuple[NodeTopic, NodeId]:
+    """Return the row that a node's concrete topic belongs to, and the node in it.
 
     Raises:
-        MessageError: the topic is in no row, or names an impossible site or node.
+        MessageError: the topic is in no row of a node, or names an impossible site or node.
     """
     for row, matcher in _MATCHERS:
         if match := matcher.fullmatch(topic):
@@ -118,5 +213,5 @@ def find(topic: str) -> tuple[Topic, NodeId]:
             except SettingsError as error:
                 msg = f"topic {topic!r}: {error}"
                 raise MessageError(msg) from error
-    msg = f"topic {topic!r} is not in the table of topics"
+    msg = f"topic {topic!r} is not among the table's topics of nodes"
     raise MessageError(msg)

@@ -14,7 +14,7 @@ from typing import Final
 
 from broker.connection import Arrived, Event, Failed, Subscribed
 from broker.contract.errors import StoreError
-from broker.contract.topics import TABLE
+from broker.contract.topics import EMOTION, STATUS, TELEMETRY
 from broker.link import Link
 from broker.settings import BrokerSettings
 from dashboard.collector.records import Store, Written, read_message
@@ -30,6 +30,8 @@ _BATCH_WAIT_S: Final = 0.05
 _TICK_S: Final = 0.5
 _RETRY_S: Final = 1.0
 _REFUSED: Final = 0x80
+_STORED: Final = (STATUS, EMOTION, TELEMETRY)
+"""What goes into the store. How nodes take up releases is read by the release program from the retained reports."""
 
 
 class Consumer:
@@ -60,7 +62,7 @@ class Consumer:
         # Mosquitto delivers retained messages to shared subscriptions against the standard, others do not:
         # what is retained is subscribed plainly, by every replica.
         share = "" if group is None else f"$share/{group}/"
-        self._filters = [row.every_node if row.retained else share + row.every_node for row in TABLE]
+        self._filters = [row.every_node if row.retained else share + row.every_node for row in _STORED]
         self._link = Link(
             broker, name, events=self._events, subscribe_to=self._filters, receive_at_most=_RECEIVE_AT_MOST
         )

@@ -21,6 +21,8 @@ from broker.contract.messages import (
     Stage,
     StatusReason,
     Telemetry,
+    UpdateReport,
+    UpdateState,
     Versions,
 )
 from broker.contract.windows import WindowSpec
@@ -95,7 +97,15 @@ def messages(event: EmotionEvent) -> dict[str, Any]:
         cpu_share=0.0125,
         temperature_c=None,
     )
-    return {"status": status, "emotion": event, "telemetry": telemetry}
+    update = UpdateReport(
+        boot_id=event.boot_id,
+        time_us=event.time_us,
+        release="factory/2",
+        state=UpdateState.DOWNLOADING,
+        reason="",
+        progress=0.5,
+    )
+    return {"status": status, "emotion": event, "telemetry": telemetry, "update": update}
 
 
 @pytest.fixture

@@ -12,8 +12,19 @@ from hypothesis import strategies as st
 from broker.contract.decision import Label
 from broker.contract.errors import MessageError
 from broker.contract.generate import schema
-from broker.contract.messages import EmotionEvent, EventLatency, NodeStatus, Quantiles, Stage, Telemetry, decode, encode
-from broker.contract.topics import EMOTION, TABLE, Topic
+from broker.contract.messages import (
+    EmotionEvent,
+    EventLatency,
+    NodeStatus,
+    Quantiles,
+    Stage,
+    Telemetry,
+    UpdateReport,
+    UpdateState,
+    decode,
+    encode,
+)
+from broker.contract.topics import EMOTION, NODE_TOPICS, STATUS, UPDATE, NodeTopic
 
 LARGEST = 2**53 - 1
 COUNTS = st.integers(0, LARGEST)
@@ -51,7 +62,7 @@ TELEMETRY = st.builds(
         "temperature_c": st.none() | st.floats(-50, 150),
     },
 )
-ROWS = pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
+ROWS = pytest.mark.parametrize("row", NODE_TOPICS, ids=[row.name for row in NODE_TOPICS])
 NOT_FINITE = [float("nan"), float("inf"), float("-inf")]
 
 
@@ -76,7 +87,7 @@ def test_telemetry_any_valid_survives_the_wire(telemetry: Telemetry) -> None:
 
 
 @ROWS
-def test_message_valid_survives_the_wire(row: Topic, messages: dict[str, Any]) -> None:
+def test_message_valid_survives_the_wire(row: NodeTopic, messages: dict[str, Any]) -> None:
     message = messages[row.name]
     assert decode(encode(message, row.largest_bytes), row.message, row.largest_bytes) == message
 
@@ -156,7 +167,7 @@ def test_decode_not_finite_is_refused(event: EmotionEvent, number: str) -> None:
     ids=range(15),
 )
 @ROWS
-def test_decode_no_message_is_one_message_error(row: Topic, payload: bytes) -> None:
+def test_decode_no_message_is_one_message_error(row: NodeTopic, payload: bytes) -> None:
     with pytest.raises(MessageError, match=f"^{row.message.__name__}: "):
         decode(payload, row.message, 100_000)
 
@@ -169,7 +180,7 @@ def test_decode_text_that_is_no_utf8_is_refused(event: EmotionEvent) -> None:
 
 @ROWS
 @given(payload=st.binary(max_size=300))
-def test_decode_arbitrary_bytes_raises_only_message_errors(row: Topic, payload: bytes) -> None:
+def test_decode_arbitrary_bytes_raises_only_message_errors(row: NodeTopic, payload: bytes) -> None:
     with pytest.raises(MessageError):
         decode(payload, row.message, row.largest_bytes)
 
@@ -177,7 +188,7 @@ def test_decode_arbitrary_bytes_raises_only_message_errors(row: Topic, payload: 
 @ROWS
 @given(data=st.data())
 def test_decode_altered_bytes_raises_only_message_errors(
-    row: Topic, messages: dict[str, Any], data: st.DataObject
+    row: NodeTopic, messages: dict[str, Any], data: st.DataObject
 ) -> None:
     payload = bytearray(encode(messages[row.name], row.largest_bytes))
     for _ in range(data.draw(st.integers(1, 4))):
@@ -190,7 +201,7 @@ def test_decode_altered_bytes_raises_only_message_errors(
 
 
 @ROWS
-def test_decode_too_large_is_refused_before_it_is_read(row: Topic) -> None:
+def test_decode_too_large_is_refused_before_it_is_read(row: NodeTopic) -> None:
     with pytest.raises(MessageError, match=f"{row.largest_bytes + 1} bytes, at most {row.largest_bytes} are allowed"):
         decode(b" " * (row.largest_bytes + 1), row.message, row.largest_bytes)
 
@@ -212,7 +223,7 @@ def test_encode_broken_contract_is_refused(event: EmotionEvent, field: str, valu
 
 
 @ROWS
-def test_schema_accepts_what_encode_makes(row: Topic, messages: dict[str, Any]) -> None:
+def test_schema_accepts_what_encode_makes(row: NodeTopic, messages: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema(row))
     jsonschema.validate(json.loads(encode(messages[row.name], row.largest_bytes)), schema(row))
 
@@ -249,16 +260,29 @@ def test_schema_refuses_what_decode_refuses(event: EmotionEvent, change: dict[st
 
 
 @ROWS
-def test_message_has_no_place_for_audio_text_or_identity(row: Topic) -> None:
+def test_message_has_no_place_for_audio_text_or_identity(row: NodeTopic) -> None:
     """The names of all fields that anything on the wire has: who adds one has to think about this line."""
     assert {*row.message.__struct_fields__} <= {
         *("schema", "boot_id", "time_us", "seq", "mono_us", "clock_synced", "label", "confidence", "model"),
         *("latency_us", "outbox_id", "interval_us", "windows", "silent_windows", "emitted", "outbox_dropped"),
         *("outbox_depth", "outbox_age_us", "refused_events", "dropped_blocks", "reconnects", "rss_bytes"),
         *("cpu_share", "temperature_c", "online", "reason", "versions", "context", "source", "muted"),
+        *("release", "state", "progress"),
     }
 
 
 def test_status_longest_source_fits_its_topic(messages: dict[str, Any]) -> None:
     longest = msgspec.structs.replace(messages["status"], source="\N{MICROPHONE}" * 128, model="m" * 64)
-    assert decode(encode(longest, TABLE[0].largest_bytes), NodeStatus, TABLE[0].largest_bytes) == longest
+    assert decode(encode(longest, STATUS.largest_bytes), NodeStatus, STATUS.largest_bytes) == longest
+
+
+def test_update_report_longest_reason_fits_its_topic(messages: dict[str, Any]) -> None:
+    for letter in ("\N{MICROPHONE}", "\x01"):
+        longest = msgspec.structs.replace(messages["update"], reason=letter * 200, release=letter * 64)
+        assert decode(encode(longest, UPDATE.largest_bytes), UpdateReport, UPDATE.largest_bytes) == longest
+
+
+@pytest.mark.parametrize("state", UpdateState)
+def test_update_report_every_state_survives_the_wire(messages: dict[str, Any], state: UpdateState) -> None:
+    report = msgspec.structs.replace(messages["update"], state=state, release=None, reason="")
+    assert decode(encode(report, UPDATE.largest_bytes), UpdateReport, UPDATE.largest_bytes) == report

@@ -21,13 +21,23 @@ from broker.contract import (
     mel,
     messages,
     pitch,
+    release,
     stream,
     topics,
     windows,
 )
 from broker.contract.errors import MessageError, SettingsError
 from broker.contract.generate import access_rules, asyncapi, markdown_table
-from broker.contract.topics import TABLE, NodeId, find
+from broker.contract.topics import (
+    CHUNK,
+    METADATA,
+    NODE_TOPICS,
+    RELEASE_TOPICS,
+    TABLE,
+    NodeId,
+    NodeTopic,
+    find,
+)
 
 ROOT = Path(__file__).parents[2]
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True)
@@ -35,7 +45,7 @@ NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,31}", fullmatch=True)
 
 @given(NAMES, NAMES)
 def test_find_is_the_inverse_of_at(site: str, node: str) -> None:
-    for row in TABLE:
+    for row in NODE_TOPICS:
         assert find(row.at(NodeId(site, node))) == (row, NodeId(site, node))
 
 
@@ -64,11 +74,52 @@ def test_find_any_text_is_a_row_or_a_message_error(text: str) -> None:
         "sottovoce/v1/node/a\n/b/emotion",
         f"sottovoce/v1/node/{'a' * 33}/b/emotion",
         "sottovoce/v1/node/{site}/{node}/emotion",
+        "sottovoce/v1/release/metadata/timestamp.json",
     ],
 )
 def test_find_impossible_topic_is_refused(topic: str) -> None:
     with pytest.raises(MessageError, match=re.escape(repr(topic))):
         find(topic)
+
+
+@pytest.mark.parametrize(
+    "name", ["timestamp.json", "1.root.json", "999999999.targets.json", "20.snapshot.json", "3.rollout.json"]
+)
+def test_metadata_topic_of_a_file_is_found_again(name: str) -> None:
+    topic = METADATA.at(name)
+    assert topic == f"sottovoce/v1/release/metadata/{name}"
+    assert (METADATA.name_in(topic), CHUNK.name_in(topic)) == (name, None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "",
+            "root.json",
+            "0.root.json",
+            "01.root.json",
+            "1.timestamp.json",
+            "1.other.json",
+            "1.root.json\n",
+            "+",
+            "#",
+        ),
+        *("../1.root.json", "1.root.json/x", "1000000000.root.json", "1.root.jsonx", "1.ROOT.json", "a" * 64),
+    ],
+)
+def test_metadata_topic_of_an_impossible_file_is_refused(name: str) -> None:
+    with pytest.raises(MessageError, match="no such name"):
+        METADATA.at(name)
+    assert METADATA.name_in(f"sottovoce/v1/release/metadata/{name}") is None
+
+
+@pytest.mark.parametrize("name", ["a" * 63, "a" * 65, "A" * 64, "g" * 64, f"{'a' * 63}/", f"{'a' * 64}\n"])
+def test_chunk_topic_of_what_is_no_digest_is_refused(name: str) -> None:
+    with pytest.raises(MessageError, match="no such name"):
+        CHUNK.at(name)
+    assert CHUNK.name_in(f"sottovoce/v1/release/chunk/{name}") is None
+    assert CHUNK.name_in(CHUNK.at("0af" * 21 + "0")) == "0af" * 21 + "0"
 
 
 @pytest.mark.parametrize("name", ["a", "0", "a-", "a" * 32, "kitchen-2"])
@@ -118,19 +169,26 @@ def test_asyncapi_has_every_row() -> None:
         row.name: row.template for row in TABLE
     }
     for row in TABLE:
-        mqtt = document["operations"][f"send_{row.name}"]["bindings"]["mqtt"]
-        assert (mqtt["qos"], mqtt["retain"]) == (row.qos, row.retained)
-        assert row.message.__name__ in document["components"]["messages"]
+        direction = "send" if isinstance(row, NodeTopic) else "receive"
+        operation = document["operations"][f"{direction}_{row.name}"]
+        mqtt = operation["bindings"]["mqtt"]
+        assert (operation["action"], mqtt["qos"], mqtt["retain"]) == (direction, row.qos, row.retained)
         assert row.template.count("{") == len(document["channels"][row.name]["parameters"])
+    for node_row in NODE_TOPICS:
+        assert node_row.message.__name__ in document["components"]["messages"]
 
 
-def test_access_rules_give_a_node_its_own_topics_and_collectors_all() -> None:
+def test_access_rules_give_a_node_its_own_topics_collectors_all_and_releases_to_one_writer() -> None:
     lines = access_rules(("one", "two")).splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
-    for row in TABLE:
+    for row in NODE_TOPICS:
         assert rules.count(f"pattern write {row.template.format(site='%u', node='').replace('//', '/')}") == 1
-        assert rules.count(f"topic read {row.every_node}") == 2
-    assert len(rules) == 3 * len(TABLE) + 2
+        assert rules.count(f"topic read {row.every_node}") == 2 + row.release_reads
+    for released in RELEASE_TOPICS:
+        assert rules.count(f"pattern read {released.every}") == rules.count(f"topic write {released.every}") == 1
+        assert rules.index(f"topic write {released.every}") > rules.index("user release")
+    assert len(rules) == 3 * len(NODE_TOPICS) + 2 * len(RELEASE_TOPICS) + 3 + 1
+    assert [row.name for row in NODE_TOPICS if row.release_reads] == ["update"]
     assert rules.index("user one") > max(k for k, rule in enumerate(rules) if rule.startswith("pattern"))
     assert not [rule for rule in rules if "readwrite" in rule or "#" in rule]
 
@@ -167,8 +225,8 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
         (
             errors,
             (
-                "AudioError BundleError DataError LinkError MessageError SettingsError SottovoceError StoreError "
-                "exit_with_one_line"
+                "AudioError BundleError DataError LinkError MessageError Refusal ReleaseError SettingsError "
+                "SottovoceError StoreError TrustError exit_with_one_line"
             ),
         ),
         (features, "PAPER_FEATURES FeatureSpec Normalisation analyse assemble extract frame_count normalise"),
@@ -178,12 +236,25 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
             messages,
             (
                 "SCHEMA Context EmotionEvent EventLatency Message NodeStatus Quantiles Stage StatusReason Telemetry "
-                "Versions decode encode"
+                "UpdateReport UpdateState Versions decode encode"
             ),
         ),
         (pitch, "BAND_HZ HIGHEST_HZ LOWEST_HZ PITCH_COLUMNS REFERENCE_HZ pitch pitch_bins smooth_pitch"),
+        (
+            release,
+            (
+                "CONTRACT Chunk Course Forced Release Rollout bundle_target channel_target course cut describe family "
+                "incompatibility is_in read_release read_rollout start_delay_s"
+            ),
+        ),
         (stream, "FrameStream windows_of"),
-        (topics, "EMOTION STATUS TABLE TELEMETRY WILL_DELAY_S NodeId Topic find"),
+        (
+            topics,
+            (
+                "CHUNK EMOTION LARGEST_RETAINED_BYTES METADATA NODE_TOPICS RELEASE_TOPICS RELEASE_USER STATUS TABLE "
+                "TELEMETRY UPDATE WILL_DELAY_S NodeId NodeTopic ReleaseTopic Topic find"
+            ),
+        ),
         (windows, "Window WindowSpec Windower"),
     ],
     ids=lambda value: getattr(value, "__name__", None),

@@ -31,7 +31,17 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from broker.contract.generate import access_rules
-from broker.contract.topics import EMOTION, STATUS, TELEMETRY, WILL_DELAY_S, NodeId
+from broker.contract.topics import (
+    CHUNK,
+    EMOTION,
+    METADATA,
+    RELEASE_USER,
+    STATUS,
+    TELEMETRY,
+    UPDATE,
+    WILL_DELAY_S,
+    NodeId,
+)
 from broker.local import LocalBroker, free_port
 from deploy.certificates import file_stem, issue_client, issue_server, make_authority
 
@@ -55,7 +65,7 @@ class Broker:
             make_authority(authority)
             issue_client(authority, str(KITCHEN))
         issue_server(self.identity, ["localhost", "127.0.0.1"])
-        for name in (str(BEDROOM), COLLECTOR, OBSERVER):
+        for name in (str(BEDROOM), COLLECTOR, OBSERVER, RELEASE_USER):
             issue_client(self.identity, name)
         (self.identity / "acl").write_text(access_rules((COLLECTOR, OBSERVER)), encoding="utf-8")
         (self.identity / "acl").chmod(0o600)
@@ -298,7 +308,9 @@ def test_security_our_programs_over_mutual_tls_store_events(broker: Broker, prog
 
 
 def test_security_configuration_starts_without_a_complaint(broker: Broker) -> None:
-    assert broker.log.read_text().partition("New connection")[0].count("\n") == 0
+    said = broker.log.read_text().partition("New connection")[0].splitlines()
+    # what all may read needs a pattern that names nobody: Mosquitto knows no other rule for every user
+    assert [line for line in said if "ACL pattern 'sottovoce/v1/release/" not in line] == []
 
 
 @pytest.mark.parametrize(("stem", "folder"), [(None, "identity"), ("home.kitchen", "stranger"), ("server", "identity")])
@@ -335,6 +347,25 @@ def test_security_node_hears_nothing_of_others(client: Callable[..., Client]) ->
 def test_security_collector_cannot_publish(client: Callable[..., Client]) -> None:
     for topic in (EMOTION.at(KITCHEN), "sottovoce/v1/command/home/kitchen/mute", f"sottovoce/v1/node/{COLLECTOR}/x"):
         assert client(COLLECTOR).publish(topic) == NOT_AUTHORISED
+
+
+def test_security_releases_are_written_by_the_release_program_alone(client: Callable[..., Client]) -> None:
+    chunk = CHUNK.at("0f" * 32)
+    for name in ("home.kitchen", COLLECTOR):
+        for topic in (chunk, METADATA.at("timestamp.json")):
+            assert client(name).publish(topic, b"forged", retain=True) == NOT_AUTHORISED
+    for topic in (STATUS.at(KITCHEN), UPDATE.at(KITCHEN), "sottovoce/v1/release/other/x"):
+        assert client(RELEASE_USER).publish(topic) == NOT_AUTHORISED
+    publisher, node = client(RELEASE_USER), client("home.kitchen")
+    assert publisher.publish(chunk, bytes(65_536), retain=True) in {DELIVERED, NOBODY_SUBSCRIBES}
+    node.subscribe(chunk)
+    assert node.received.get(timeout=WAIT_S) == (chunk, bytes(65_536)), "the largest payload of the table passes"
+    publisher.subscribe(UPDATE.every_node)
+    publisher.subscribe(EMOTION.every_node)
+    assert node.publish(EMOTION.at(KITCHEN), b"private") in {DELIVERED, NOBODY_SUBSCRIBES}
+    assert node.publish(UPDATE.at(KITCHEN), b"trial") == DELIVERED
+    assert publisher.received.get(timeout=WAIT_S) == (UPDATE.at(KITCHEN), b"trial"), "and nothing of the emotions"
+    publisher.publish(chunk, b"", retain=True)
 
 
 def test_security_same_certificate_with_another_client_id_is_the_same_session(client: Callable[..., Client]) -> None:

@@ -1,0 +1,1 @@
+"""Bundles signed, published and rolled out: the repository of releases, on TUF; nothing here needs TensorFlow."""
