@@ -9,7 +9,6 @@ settings.toml
 
 import fcntl
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,9 +18,10 @@ from typing import Final
 
 from broker.contract.errors import ReleaseError
 from broker.contract.topics import LARGEST_RETAINED_BYTES, METADATA
+from training.files import sync_folder, write_whole
 from training.release.roles import Role
 
-__all__ = ["Files", "file_name", "write_whole"]
+__all__ = ["Files", "file_name"]
 
 _VERSIONED: Final = re.compile(r"([1-9][0-9]{0,8})\.([a-z]+)\.json")
 _KEPT: Final = 2
@@ -90,7 +90,7 @@ class Files:
             ReleaseError: it would not fit into its topic.
         """
         _check_size(name, data)
-        write_whole(self.metadata / name, data)
+        write_whole(self.metadata / name, data, durable=True)
 
     def propose(self, files: Mapping[str, bytes]) -> None:
         """Put several files of metadata into `pending`, all of them or none.
@@ -106,22 +106,22 @@ class Files:
         shutil.rmtree(self._part, ignore_errors=True)
         self._part.mkdir()
         for name, data in files.items():
-            write_whole(self._part / name, data)
+            write_whole(self._part / name, data, durable=True)
         self._part.replace(self.pending)
-        _sync(self.folder)
+        sync_folder(self.folder)
 
     def accept(self, names: Iterable[str]) -> None:
         """Move files from `pending` to their places, in this order; what is interrupted is taken up the next time."""
         for name in names:
             (self.pending / name).replace(self.metadata / name)
-            _sync(self.metadata)
+            sync_folder(self.metadata)
         shutil.rmtree(self.pending)
 
     def write_chunk(self, data: bytes) -> str:
         """Write a chunk, unless it is there, and return its digest."""
         digest = hashlib.sha256(data).hexdigest()
         if not (self.chunks / digest).is_file():
-            write_whole(self.chunks / digest, data)
+            write_whole(self.chunks / digest, data, durable=True)
         return digest
 
     def tidy(self, chunks: Iterable[str]) -> None:
@@ -136,25 +136,6 @@ class Files:
         for path in (*self.metadata.glob(".*.part"), *self.pending.glob(".*.part")):
             path.unlink()
         shutil.rmtree(self._part, ignore_errors=True)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, make it durable, then give it its name."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_size(name: str, data: bytes) -> None:

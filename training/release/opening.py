@@ -9,7 +9,8 @@ import msgspec
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
 from broker.contract.errors import ReleaseError, SettingsError
-from training.release.files import file_name, write_whole
+from training.files import write_whole
+from training.release.files import file_name
 from training.release.keys import Key, KeyRing, Passphrase
 from training.release.roles import Keep, Role
 from training.release.settings import TEMPLATE, ReleaseSettings
@@ -110,7 +111,7 @@ def _write(part: Path, places: dict[Keep, Path], passphrase: Passphrase, now: da
         for signer in ring.signers(role, [key.keyid for key in keys[role]]):
             metadata.sign(signer, append=True)
         data = to_bytes(metadata)
-        write_whole(part / "metadata" / file_name(role, 1), data)
+        write_whole(part / "metadata" / file_name(role, 1), data, durable=True)
         return data
 
     signed(Role.ROOT, root)

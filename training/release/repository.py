@@ -15,7 +15,8 @@ from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Time
 from broker.contract.errors import ReleaseError
 from broker.contract.release import Release, Rollout, read_release, read_rollout
 from broker.settings import read_settings
-from training.release.files import Files, file_name, write_whole
+from training.files import write_whole
+from training.release.files import Files, file_name
 from training.release.keys import KeyRing
 from training.release.roles import OFFLINE, Role
 from training.release.settings import ReleaseSettings
@@ -136,7 +137,8 @@ class Repository:
             for signer in self.ring.signers(role, self._who_may_sign(role, waiting)):
                 if signer.public_key.keyid not in metadata.signatures:
                     metadata.sign(signer, append=True)
-            write_whole(self.files.pending / file_name(role, metadata.signed.version), to_bytes(metadata))
+            pending = self.files.pending / file_name(role, metadata.signed.version)
+            write_whole(pending, to_bytes(metadata), durable=True)
         return self.accept()
 
     def accept(self) -> list[str]:
