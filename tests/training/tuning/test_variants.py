@@ -4,14 +4,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 import pytest
 
 from broker.contract.errors import DataError, SettingsError
 from training.__main__ import main
 from training.config import Experiment, load_experiment
-from training.data.clips import Clip, Collection, open_cache
 from training.fitting.results import Epoch
 from training.tuning.paired import Row, rows_of
 from training.tuning.trials import Score
@@ -304,21 +301,7 @@ def _command(folder: Path, *more: str) -> list[str]:
     return ["variants", *(part for option, name in paths.items() for part in (option, str(folder / name))), *more]
 
 
-def test_variants_never_hear_the_test_side(
-    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    heard = set()
-
-    def listening(folder: Path) -> Collection:
-        collection = open_cache(folder)
-
-        def read(clip: Clip) -> npt.NDArray[np.float32]:
-            heard.add(clip.speaker)
-            return collection.read(clip)
-
-        return msgspec.structs.replace(collection, read=read)
-
-    monkeypatch.setattr("training.tuning.tune.open_cache", listening)
+def test_variants_never_hear_the_test_side(work: Path, heard: set[str], capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--fold", "0", "--seeds", "1", "--only", "slow | steady")
     assert main(_command(work, *options)) == 0
     assert heard == {f"ravdess_{actor:02d}" for actor in (6, 7, 8, 9)} | {"savee_JE", "savee_JK"}  # not 1, 2 and DC
