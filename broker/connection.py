@@ -6,9 +6,11 @@ paho's callbacks arrive on its own thread; here each becomes an event in one que
 import queue
 import threading
 import time
+from collections.abc import Sequence
 
 import msgspec
 import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -29,9 +31,28 @@ class Connection:
         self._client = client
         self.largest_packet_bytes = largest_packet_bytes
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
-        """Send at QoS 1 and return the packet id that `Acknowledged` will carry."""
-        return self._client.publish(topic, payload, qos=1, retain=retain).mid
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False, expiry_s: int | None = None) -> int:
+        """Send at QoS 1 and return the packet id that `Acknowledged` will carry.
+
+        Args:
+            topic: where to.
+            payload: what.
+            retain: whether the broker keeps it for those who subscribe later.
+            expiry_s: for how long it waits for a subscriber who is away; None: as long as that one's session.
+        """
+        properties = None
+        if expiry_s is not None:
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.MessageExpiryInterval = expiry_s
+        return self._client.publish(topic, payload, qos=1, retain=retain, properties=properties).mid
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Ask for topics at QoS 1, and for what is retained there, beside those that the link asks for itself."""
+        self._client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in topics])
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Ask for nothing more of these topics."""
+        self._client.unsubscribe(list(topics))
 
     def acknowledge(self, packet_id: int) -> None:
         """Send the PUBACK of a message that arrived on this connection."""

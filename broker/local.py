@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 from broker.contract.errors import LinkError
 from broker.contract.generate import access_rules
-from broker.contract.topics import RELEASE_USER
+from broker.contract.topics import RELEASE_USER, WATCHER_USER
 
 __all__ = ["LocalBroker", "free_port"]
 
@@ -36,7 +36,8 @@ class LocalBroker:
 
         Args:
             folder: where configuration, log and state go; must exist.
-            users: nodes as `<site>/<node>`, the release program as `release`; every other name is a collector.
+            users: nodes as `<site>/<node>`, the release program as `release`, who watches it as `watcher`; every
+                other name is a collector.
             kind: which broker; None: Mosquitto where it is installed.
 
         Raises:
@@ -163,7 +164,7 @@ def free_port() -> int:
 
 
 def _collectors(users: Iterable[str]) -> tuple[str, ...]:
-    return tuple(user for user in users if "/" not in user and user != RELEASE_USER)
+    return tuple(user for user in users if "/" not in user and user not in {RELEASE_USER, WATCHER_USER})
 
 
 def _which(program: str) -> str | None:

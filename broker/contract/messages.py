@@ -17,16 +17,19 @@ from broker.contract.errors import MessageError
 __all__ = [
     "SCHEMA",
     "Context",
+    "Count",
     "EmotionEvent",
     "EventLatency",
-    "Message",
+    "Identifier",
+    "Microseconds",
+    "NodeMessage",
     "NodeStatus",
     "Quantiles",
+    "Share",
     "Stage",
     "StatusReason",
     "Telemetry",
-    "UpdateReport",
-    "UpdateState",
+    "Text",
     "Versions",
     "decode",
     "encode",
@@ -88,27 +91,8 @@ class StatusReason(enum.StrEnum):
     """The broker's word: the node went silent (its will)."""
 
 
-class UpdateState(enum.StrEnum):
-    """Where a node is on the way to another model."""
-
-    IDLE = "idle"
-    """Nothing to do: the release that is named has been taken up, or none was ever seen."""
-    DOWNLOADING = "downloading"
-    """Fetching metadata and chunks."""
-    VERIFYING = "verifying"
-    """Digest, compatibility and golden vectors."""
-    TRIAL = "trial"
-    """The new model runs beside the old one; only the old one is heard."""
-    COMMITTING = "committing"
-    """The new model becomes the one that runs."""
-    ROLLING_BACK = "rolling back"
-    """The old model becomes the one that runs again."""
-    REJECTED = "rejected"
-    """The release was refused or failed; the old model runs, and the release is not tried again."""
-
-
-class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every message carries."""
+class NodeMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every message of a node carries."""
 
     schema: Literal[1] = SCHEMA
     boot_id: Identifier
@@ -125,7 +109,7 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     litert: Text
 
 
-class NodeStatus(_Message, frozen=True, kw_only=True):
+class NodeStatus(NodeMessage, frozen=True, kw_only=True):
     """Retained: what a node is, and whether it is there."""
 
     online: bool
@@ -152,7 +136,7 @@ class EventLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     total: Microseconds
 
 
-class EmotionEvent(_Message, frozen=True, kw_only=True):
+class EmotionEvent(NodeMessage, frozen=True, kw_only=True):
     """A decided label. (`boot_id`, `seq`) is its identity; the payload never changes once it is in the outbox."""
 
     seq: Sequence
@@ -175,7 +159,7 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     p99: Microseconds
 
 
-class Telemetry(_Message, frozen=True, kw_only=True):
+class Telemetry(NodeMessage, frozen=True, kw_only=True):
     """How the node fares, every 10 s. (`boot_id`, `seq`) is its identity."""
 
     seq: Sequence
@@ -213,19 +197,6 @@ class Telemetry(_Message, frozen=True, kw_only=True):
     """Of the processor, where the system tells."""
 
 
-class UpdateReport(_Message, frozen=True, kw_only=True):
-    """Retained: how a node stands towards the release that it was told to run."""
-
-    release: Text | None
-    """Name and version, as `<name>/<version>`; None: the node has seen none."""
-    state: UpdateState
-    reason: Annotated[str, Meta(max_length=200)]
-    """Why it waits, refused, failed or went back, in words; empty where there is nothing to explain."""
-    progress: Share
-    """Of the state under way: 0 at its beginning, 1 at its end."""
-
-
-Message = EmotionEvent | Telemetry | NodeStatus | UpdateReport
 M = TypeVar("M", bound=msgspec.Struct)
 
 

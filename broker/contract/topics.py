@@ -11,21 +11,26 @@ import msgspec
 from msgspec import Meta
 
 from broker.contract.errors import MessageError, SettingsError
-from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry, UpdateReport
+from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry
+from broker.contract.updates import COMMAND_EXPIRY_S, Command, CommandName, Reply, UpdateReport
 
 __all__ = [
     "CHUNK",
+    "COMMAND",
     "EMOTION",
     "LARGEST_RETAINED_BYTES",
     "METADATA",
     "NODE_TOPICS",
     "RELEASE_TOPICS",
     "RELEASE_USER",
+    "REPLY",
     "STATUS",
     "TABLE",
     "TELEMETRY",
     "UPDATE",
+    "WATCHER_USER",
     "WILL_DELAY_S",
+    "CommandTopic",
     "NodeId",
     "NodeTopic",
     "ReleaseTopic",
@@ -35,7 +40,9 @@ __all__ = [
 
 PREFIX: Final = "sottovoce/v1"
 RELEASE_USER: Final = "release"
-"""MQTT user name of the one program that may write what nodes update from."""
+"""MQTT user name of the one program that may write what nodes update from, and command a node."""
+WATCHER_USER: Final = "watcher"
+"""MQTT user name of whoever watches how a fleet takes a release up; a connection of its own, open for hours."""
 LARGEST_RETAINED_BYTES: Final = 65_536
 """Of one file of metadata and of one chunk: every broker at hand takes them, AWS IoT's 128 KiB included."""
 WILL_DELAY_S: Final = 15
@@ -83,9 +90,11 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
 class NodeTopic(Topic, frozen=True, kw_only=True):
     """What a node says of itself; `{site}` and `{node}` are in the template."""
 
-    message: type[EmotionEvent | NodeStatus | Telemetry | UpdateReport]
-    release_reads: bool = False
-    """Whether the release program reads it, too; collectors read every row."""
+    message: type[EmotionEvent | NodeStatus | Telemetry | UpdateReport | Reply]
+    is_collected: bool = True
+    """Whether collectors read it."""
+    read_by: tuple[str, ...] = ()
+    """MQTT users who read it beside them."""
 
     def at(self, node: NodeId) -> str:
         """Return the topic of one node."""
@@ -95,6 +104,31 @@ class NodeTopic(Topic, frozen=True, kw_only=True):
     def every_node(self) -> str:
         """The subscription filter that matches every node's topic."""
         return self.template.format(site="+", node="+")
+
+
+class CommandTopic(Topic, frozen=True, kw_only=True):
+    """What one node is told; `{site}`, `{node}` and the command's `{name}` are in the template."""
+
+    message: type[Command]
+    names: tuple[CommandName, ...]
+    expiry_s: int
+    """The broker drops it when it could not be delivered for so long."""
+
+    def at(self, node: NodeId, name: CommandName) -> str:
+        """Return the topic of one command to one node."""
+        return self.template.format(site=node.site, node=node.node, name=name.value)
+
+    def every(self, node: NodeId) -> str:
+        """Return the subscription filter that matches every command to one node."""
+        return self.template.format(site=node.site, node=node.node, name="+")
+
+    def every_node(self, name: CommandName) -> str:
+        """Return the filter of one command to any node, as the ACL needs it."""
+        return self.template.format(site="+", node="+", name=name.value)
+
+    def name_in(self, topic: str, node: NodeId) -> CommandName | None:
+        """Return which command to this node a concrete topic is; None when it is none."""
+        return next((name for name in self.names if self.at(node, name) == topic), None)
 
 
 class ReleaseTopic(Topic, frozen=True, kw_only=True):
@@ -136,6 +170,7 @@ STATUS: Final = NodeTopic(
     largest_bytes=1024,
     rate=f"on connect, on change, on stop; will, delayed {WILL_DELAY_S} s",
     meaning="what the node is and whether it is there",
+    read_by=(WATCHER_USER,),
 )
 EMOTION: Final = NodeTopic(
     name="emotion",
@@ -161,10 +196,32 @@ UPDATE: Final = NodeTopic(
     template=f"{PREFIX}/node/{{site}}/{{node}}/update",
     message=UpdateReport,
     retained=True,
-    largest_bytes=2048,
+    largest_bytes=4096,
     rate="on every change of the state, and at most once a second while it downloads",
     meaning="which release the node is taking up, how far it is, and why it refused",
-    release_reads=True,
+    read_by=(WATCHER_USER,),
+)
+REPLY: Final = NodeTopic(
+    name="reply",
+    template=f"{PREFIX}/reply/{{site}}/{{node}}",
+    message=Reply,
+    retained=False,
+    largest_bytes=1024,
+    rate="once for each command",
+    meaning="what the node makes of a command",
+    is_collected=False,
+    read_by=(RELEASE_USER,),
+)
+COMMAND: Final = CommandTopic(
+    name="command",
+    template=f"{PREFIX}/command/{{site}}/{{node}}/{{name}}",
+    message=Command,
+    names=tuple(CommandName),
+    retained=False,
+    largest_bytes=1024,
+    rate=f"when an operator asks for it; expires after {COMMAND_EXPIRY_S} s",
+    expiry_s=COMMAND_EXPIRY_S,
+    meaning="what one node is told to do: rollback",
 )
 METADATA: Final = ReleaseTopic(
     name="metadata",
@@ -189,9 +246,9 @@ CHUNK: Final = ReleaseTopic(
     meaning="a part of a bundle, named by its digest; empty once it is withdrawn",
 )
 
-NODE_TOPICS: Final = (STATUS, EMOTION, TELEMETRY, UPDATE)
+NODE_TOPICS: Final = (STATUS, EMOTION, TELEMETRY, UPDATE, REPLY)
 RELEASE_TOPICS: Final = (METADATA, CHUNK)
-TABLE: Final[tuple[Topic, ...]] = (*NODE_TOPICS, *RELEASE_TOPICS)
+TABLE: Final[tuple[Topic, ...]] = (*NODE_TOPICS, COMMAND, *RELEASE_TOPICS)
 """Every topic that a Sottovoce program publishes. Nothing else may be published."""
 
 _MATCHERS: Final = tuple(

@@ -6,8 +6,9 @@ from typing import Protocol
 import msgspec
 
 from broker.contract.errors import MessageError
-from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry, UpdateReport, decode
+from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry, decode
 from broker.contract.topics import NodeId, find
+from broker.contract.updates import Reply, UpdateReport
 
 __all__ = ["DeadLetter", "Record", "Store", "Written", "dead_letter", "read_message"]
 
@@ -66,8 +67,8 @@ def read_message(topic: str, payload: bytes, received_us: int) -> Record | DeadL
         message = decode(payload, row.message, row.largest_bytes)
     except MessageError as error:
         return dead_letter(topic, payload, str(error), received_us)
-    if isinstance(message, UpdateReport):
-        return dead_letter(topic, payload, "a collector stores no update reports", received_us)
+    if isinstance(message, UpdateReport | Reply):
+        return dead_letter(topic, payload, f"a collector stores no {type(message).__name__}", received_us)
     return Record(node=node, message=message, received_us=received_us)
 
 

@@ -21,10 +21,9 @@ from broker.contract.messages import (
     Stage,
     StatusReason,
     Telemetry,
-    UpdateReport,
-    UpdateState,
     Versions,
 )
+from broker.contract.updates import Reply, TrialFigures, UpdateReport, UpdateState
 from broker.contract.windows import WindowSpec
 
 settings.register_profile("no deadline", deadline=None)  # a shared machine may sleep in any example
@@ -104,8 +103,24 @@ def messages(event: EmotionEvent) -> dict[str, Any]:
         state=UpdateState.DOWNLOADING,
         reason="",
         progress=0.5,
+        trial=TrialFigures(
+            windows=60,
+            classified=40,
+            agreed=37,
+            p50_us=1_100,
+            p95_us=1_900,
+            scores=(0, 0, 0, 0, 4, 6, 10, 10, 8, 2),
+            labels={Label.NEUTRAL: 40},
+        ),
     )
-    return {"status": status, "emotion": event, "telemetry": telemetry, "update": update}
+    reply = Reply(
+        boot_id=event.boot_id,
+        time_us=event.time_us,
+        command="00112233445566ff",
+        done=False,
+        words="there is no model to go back to",
+    )
+    return {"status": status, "emotion": event, "telemetry": telemetry, "update": update, "reply": reply}
 
 
 @pytest.fixture

@@ -19,12 +19,11 @@ from broker.contract.messages import (
     Quantiles,
     Stage,
     Telemetry,
-    UpdateReport,
-    UpdateState,
     decode,
     encode,
 )
 from broker.contract.topics import EMOTION, NODE_TOPICS, STATUS, UPDATE, NodeTopic
+from broker.contract.updates import TrialFigures, UpdateReport, UpdateState
 
 LARGEST = 2**53 - 1
 COUNTS = st.integers(0, LARGEST)
@@ -267,7 +266,7 @@ def test_message_has_no_place_for_audio_text_or_identity(row: NodeTopic) -> None
         *("latency_us", "outbox_id", "interval_us", "windows", "silent_windows", "emitted", "outbox_dropped"),
         *("outbox_depth", "outbox_age_us", "refused_events", "dropped_blocks", "reconnects", "rss_bytes"),
         *("cpu_share", "temperature_c", "online", "reason", "versions", "context", "source", "muted"),
-        *("release", "state", "progress"),
+        *("release", "state", "progress", "trial", "command", "done", "words"),
     }
 
 
@@ -278,7 +277,17 @@ def test_status_longest_source_fits_its_topic(messages: dict[str, Any]) -> None:
 
 def test_update_report_longest_reason_fits_its_topic(messages: dict[str, Any]) -> None:
     for letter in ("\N{MICROPHONE}", "\x01"):
-        longest = msgspec.structs.replace(messages["update"], reason=letter * 200, release=letter * 64)
+        most = 2**53 - 1
+        trial = TrialFigures(
+            windows=most,
+            classified=most,
+            agreed=most,
+            p50_us=most,
+            p95_us=most,
+            scores=(most,) * 10,
+            labels=dict.fromkeys(Label, most),
+        )
+        longest = msgspec.structs.replace(messages["update"], reason=letter * 200, release=letter * 64, trial=trial)
         assert decode(encode(longest, UPDATE.largest_bytes), UpdateReport, UPDATE.largest_bytes) == longest
 
 

@@ -24,6 +24,7 @@ from broker.contract import (
     release,
     stream,
     topics,
+    updates,
     windows,
 )
 from broker.contract.errors import MessageError, SettingsError
@@ -182,13 +183,20 @@ def test_access_rules_give_a_node_its_own_topics_collectors_all_and_releases_to_
     lines = access_rules(("one", "two")).splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     for row in NODE_TOPICS:
-        assert rules.count(f"pattern write {row.template.format(site='%u', node='').replace('//', '/')}") == 1
-        assert rules.count(f"topic read {row.every_node}") == 2 + row.release_reads
+        assert rules.count(f"pattern write {row.template.replace('{site}/{node}', '%u')}") == 1
+        assert rules.count(f"topic read {row.every_node}") == 2 * row.is_collected + len(row.read_by)
+        for reader in row.read_by:
+            assert f"topic read {row.every_node}" in rules[rules.index(f"user {reader}") :]
     for released in RELEASE_TOPICS:
         assert rules.count(f"pattern read {released.every}") == rules.count(f"topic write {released.every}") == 1
         assert rules.index(f"topic write {released.every}") > rules.index("user release")
-    assert len(rules) == 3 * len(NODE_TOPICS) + 2 * len(RELEASE_TOPICS) + 3 + 1
-    assert [row.name for row in NODE_TOPICS if row.release_reads] == ["update"]
+    assert "pattern read sottovoce/v1/command/%u/+" in rules
+    assert rules.index("topic write sottovoce/v1/command/+/+/rollback") > rules.index("user release")
+    read_by = {row.name: row.read_by for row in NODE_TOPICS if row.read_by}
+    assert read_by == {"status": ("watcher",), "update": ("watcher",), "reply": ("release",)}
+    assert [row.name for row in NODE_TOPICS if not row.is_collected] == ["reply"]
+    users, nodes = 4, len(NODE_TOPICS) + len(RELEASE_TOPICS) + 1
+    assert len(rules) == nodes + users + 2 * (len(NODE_TOPICS) - 1) + len(RELEASE_TOPICS) + 1 + len(read_by)
     assert rules.index("user one") > max(k for k, rule in enumerate(rules) if rule.startswith("pattern"))
     assert not [rule for rule in rules if "readwrite" in rule or "#" in rule]
 
@@ -235,8 +243,8 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
         (
             messages,
             (
-                "SCHEMA Context EmotionEvent EventLatency Message NodeStatus Quantiles Stage StatusReason Telemetry "
-                "UpdateReport UpdateState Versions decode encode"
+                "SCHEMA Context Count EmotionEvent EventLatency Identifier Microseconds NodeMessage NodeStatus "
+                "Quantiles Share Stage StatusReason Telemetry Text Versions decode encode"
             ),
         ),
         (pitch, "BAND_HZ HIGHEST_HZ LOWEST_HZ PITCH_COLUMNS REFERENCE_HZ pitch pitch_bins smooth_pitch"),
@@ -251,9 +259,14 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
         (
             topics,
             (
-                "CHUNK EMOTION LARGEST_RETAINED_BYTES METADATA NODE_TOPICS RELEASE_TOPICS RELEASE_USER STATUS TABLE "
-                "TELEMETRY UPDATE WILL_DELAY_S NodeId NodeTopic ReleaseTopic Topic find"
+                "CHUNK COMMAND EMOTION LARGEST_RETAINED_BYTES METADATA NODE_TOPICS RELEASE_TOPICS RELEASE_USER REPLY "
+                "STATUS TABLE TELEMETRY UPDATE WATCHER_USER WILL_DELAY_S CommandTopic NodeId NodeTopic ReleaseTopic "
+                "Topic find"
             ),
+        ),
+        (
+            updates,
+            "COMMAND_EXPIRY_S SCORE_BINS Command CommandName Reply TrialFigures UpdateReport UpdateState",
         ),
         (windows, "Window WindowSpec Windower"),
     ],

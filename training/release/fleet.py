@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from broker.contract.messages import UpdateReport, UpdateState
 from broker.contract.release import Rollout, is_in
 from broker.contract.topics import NodeId
+from broker.contract.updates import UpdateReport, UpdateState
 
 __all__ = ["Move", "Tally", "judge", "next_percent", "tally"]
 

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from broker.contract.messages import UpdateReport, UpdateState
 from broker.contract.release import Rollout, is_in
 from broker.contract.topics import NodeId
+from broker.contract.updates import UpdateReport, UpdateState
 from training.release.fleet import Move, Tally, judge, next_percent, tally
 
 FLEET = [NodeId("site", f"node-{k}") for k in range(200)]

@@ -1,0 +1,105 @@
+"""What is said about model updates on the wire: a node's report, an operator's command, and the answer to it."""
+
+import enum
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from broker.contract.decision import Label
+from broker.contract.messages import SCHEMA, Count, Identifier, Microseconds, NodeMessage, Share, Text
+
+__all__ = [
+    "COMMAND_EXPIRY_S",
+    "SCORE_BINS",
+    "Command",
+    "CommandName",
+    "Reply",
+    "TrialFigures",
+    "UpdateReport",
+    "UpdateState",
+]
+
+COMMAND_EXPIRY_S: Final = 60
+"""A command that is older is not carried out; the broker holds it for a node that is away no longer than that."""
+SCORE_BINS: Final = 10
+"""Bars of the histogram of a trial's scores, of equal width from 0 to 1."""
+
+
+class UpdateState(enum.StrEnum):
+    """Where a node is on the way to another model."""
+
+    IDLE = "idle"
+    """Nothing to do: the release that is named has been taken up, or none was ever seen."""
+    DOWNLOADING = "downloading"
+    """Fetching metadata and chunks."""
+    VERIFYING = "verifying"
+    """Digest, compatibility and golden vectors."""
+    TRIAL = "trial"
+    """The new model runs beside the old one; only the old one is heard."""
+    COMMITTING = "committing"
+    """The new model becomes the one that runs."""
+    ROLLING_BACK = "rolling back"
+    """The old model becomes the one that runs again."""
+    REJECTED = "rejected"
+    """The release was refused or failed; the old model runs, and the release is not tried again."""
+
+
+class CommandName(enum.StrEnum):
+    """What an operator can tell one node; the word stands in the topic."""
+
+    ROLLBACK = "rollback"
+    """Go back to the model that ran before, and do not take this one up again."""
+
+
+class TrialFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a new model did on live audio beside the old one; nothing of what was heard is in it but counts."""
+
+    windows: Count
+    """That both models were given, silence included."""
+    classified: Count
+    """Of those, the ones loud enough to classify."""
+    agreed: Count
+    """Of those, the ones that both gave the same label, `uncertain` included."""
+    p50_us: Microseconds
+    """Time of one classified window, features and inference, in µs: median ..."""
+    p95_us: Microseconds
+    """... and 95th percentile."""
+    scores: Annotated[tuple[Count, ...], Meta(min_length=SCORE_BINS, max_length=SCORE_BINS)]
+    """Histogram of the new model's confidence in its decisions: windows from 0 to 0.1, ... 0.9 to 1."""
+    labels: dict[Label, Count]
+    """Windows by the new model's label."""
+
+
+class UpdateReport(NodeMessage, frozen=True, kw_only=True):
+    """Retained: how a node stands towards the release that it was told to run."""
+
+    release: Text | None
+    """Name and version, as `<name>/<version>`; None: the node has seen none."""
+    state: UpdateState
+    reason: Annotated[str, Meta(max_length=200)]
+    """Why it waits, refused, failed or went back, in words; empty where there is nothing to explain."""
+    progress: Share
+    """Of the state under way: 0 at its beginning, 1 at its end."""
+    trial: TrialFigures | None = None
+    """How the new model did beside the old one, once it has; of the release that is named."""
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator tells one node. A field that a node does not know is ignored."""
+
+    schema: Literal[1] = SCHEMA
+    id: Identifier
+    """Random; the reply carries it, and a node carries a command out once."""
+    issued_us: Microseconds
+    """Wall clock of the sender, µs since 1970, UTC."""
+
+
+class Reply(NodeMessage, frozen=True, kw_only=True):
+    """A node's answer to a command."""
+
+    command: Identifier
+    done: bool
+    """Whether it is being carried out; an update report says how it ends."""
+    words: Annotated[str, Meta(max_length=200)]
+    """What the node does, or why it does not."""
