@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from broker.contract.errors import DataError, SettingsError
-from training.files import write_whole, writing
+from broker.files import write_whole
+from training.files import writing
 
 
 @contextmanager

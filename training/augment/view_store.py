@@ -24,12 +24,13 @@ import numpy.typing as npt
 
 from broker.contract.errors import DataError
 from broker.contract.features import FeatureSpec, analyse, frame_count
+from broker.files import write_whole
 from training.augment.background import Crowd, gather
 from training.augment.view_settings import Views
 from training.augment.views import VIEWS_VERSION, in_crowd, make_views, view_count
 from training.config import Experiment
 from training.data.clips import Clip, Collection, digest
-from training.files import write_whole, writing
+from training.files import writing
 
 __all__ = ["frames_of_views"]
 

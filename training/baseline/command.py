@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from broker.contract.errors import DataError, SettingsError
+from broker.files import write_whole
 from training.augment.noise import COLOURS, LEVELS_DB, Colour, describe
 from training.baseline.functionals import COUNT, SET, Noise, load_functionals
 from training.baseline.svm import COST, GAMMA, open_svm
@@ -23,7 +24,7 @@ from training.data.corpora import corpora_in, trains
 from training.data.splits import FOLDS, Split, runnable_folds, split_by_clip_folds, split_speakers, trainable
 from training.exam.metrics import ClipScores, corpus_macro_uar
 from training.exam.predictions import PREDICTIONS_NAME, Prediction, by_corpus, score_predictions, write_predictions
-from training.files import write_whole, writing
+from training.files import writing
 from training.progress import track
 from training.terminal import add_scores, open_console, say, score_grid
 

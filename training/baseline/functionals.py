@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from broker.contract.errors import DataError, SettingsError
+from broker.files import write_whole
 from training.augment.noise import LEVELS_DB, Colour, add_noise, noises
 from training.data.clips import RATE_HZ, Clip, Collection, digest
-from training.files import write_whole, writing
+from training.files import writing
 from training.progress import track
 
 __all__ = ["COUNT", "SET", "Functionals", "Noise", "Rows", "load_functionals"]

@@ -14,11 +14,12 @@ from msgspec import Meta
 
 from broker.contract.decision import CLASSES, Label
 from broker.contract.errors import DataError
+from broker.files import write_whole
 from training.data.clips import Clip
 from training.data.corpora import CorpusKey, Emotion, Sex
 from training.exam.metrics import UNHEARD, Scores, score
 from training.exam.replay import Verdict
-from training.files import write_whole, writing
+from training.files import writing
 
 __all__ = [
     "PREDICTIONS_NAME",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from broker.contract.bundle import Bundle
 from broker.contract.decision import CLASSES, DecisionSpec
 from broker.contract.features import Normalisation
+from broker.files import write_whole
 from training.augment.examples import load_examples
 from training.augment.views import crop, drop_at_random
 from training.config import Experiment, PaperViews
@@ -22,7 +23,7 @@ from training.exam.evaluate import Figures, figures, grade, judge_clips
 from training.exam.predictions import PREDICTIONS_NAME, write_predictions
 from training.exam.replay import Heard, listen
 from training.exam.sitting import Exam, predictions_of, sit
-from training.files import write_whole, writing
+from training.files import writing
 from training.fitting.fit import Fitted, clip_logits, clip_probabilities, fit
 from training.fitting.results import FoldResult, fold_folder
 from training.fitting.thresholds import choose_decision, fit_bias, fit_temperature, rescale

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from broker.contract.errors import DataError, SettingsError
+from broker.files import write_whole
 from training.config import Experiment
 from training.data.clips import Collection, open_cache
 from training.data.corpora import relabel, trains
@@ -25,7 +26,7 @@ from training.data.splits import (
     split_fixed,
     split_speakers,
 )
-from training.files import write_whole, writing
+from training.files import writing
 from training.fitting.energy import Meter
 from training.fitting.fold import train_fold
 from training.fitting.results import RESULTS_NAME, Energy, FoldResult, Run, read_run, this_machine

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from broker.contract.errors import BundleError, SettingsError
+from broker.files import write_whole
 from training.exam.evaluate import figures, judge_clips
 from training.exam.replay import Verdict
-from training.files import write_whole, writing
+from training.files import writing
 from training.fitting.results import this_machine
 from training.model.convert import KINDS, convert, convert_apart
 from training.model.export_table import Row, Table, as_markdown

@@ -13,13 +13,14 @@ from broker.contract.bundle import Bundle, Golden, Manifest, Training, read_bund
 from broker.contract.decision import CLASSES, DecisionSpec
 from broker.contract.errors import BundleError, DataError
 from broker.contract.features import Normalisation, extract
+from broker.files import write_whole
 from training.config import Experiment
 from training.data.prepare import open_collection
 from training.data.splits import Split
 from training.data.synthetic import noise, voiced
 from training.exam.card import make_card
 from training.exam.evaluate import evaluate
-from training.files import write_whole, writing
+from training.files import writing
 from training.fitting.results import fold_folder, read_run
 from training.model.runtime import Runner, prove
 

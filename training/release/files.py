@@ -18,7 +18,7 @@ from typing import Final
 
 from broker.contract.errors import ReleaseError
 from broker.contract.topics import LARGEST_RETAINED_BYTES, METADATA
-from training.files import sync_folder, write_whole
+from broker.files import sync_folder, write_whole
 from training.release.roles import Role
 
 __all__ = ["Files", "file_name"]

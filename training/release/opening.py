@@ -9,7 +9,7 @@ import msgspec
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
 from broker.contract.errors import ReleaseError, SettingsError
-from training.files import write_whole
+from broker.files import write_whole
 from training.release.files import file_name
 from training.release.keys import Key, KeyRing, Passphrase
 from training.release.roles import Keep, Role

@@ -14,8 +14,8 @@ from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Time
 
 from broker.contract.errors import ReleaseError
 from broker.contract.release import Release, Rollout, read_release, read_rollout
+from broker.files import write_whole
 from broker.settings import read_settings
-from training.files import write_whole
 from training.release.files import Files, file_name
 from training.release.keys import KeyRing
 from training.release.roles import OFFLINE, Role

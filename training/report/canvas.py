@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from broker.contract.decision import CLASSES, Label
-from training.files import write_whole
+from broker.files import write_whole
 
 __all__ = [
     "CHANCE_UAR",

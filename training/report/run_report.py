@@ -7,9 +7,10 @@ from typing import Final
 
 import msgspec
 
+from broker.files import write_whole
 from training.data.clips import Collection
 from training.data.corpora import relabel
-from training.files import write_whole, writing
+from training.files import writing
 from training.fitting.results import read_run
 from training.progress import track
 from training.report.chapter import chapter

@@ -5,8 +5,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from broker.files import write_whole
 from training.config import Experiment
-from training.files import write_whole, writing
+from training.files import writing
 from training.toml import to_toml
 from training.tuning.space import with_values
 

@@ -14,9 +14,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from broker.contract.errors import DataError, SettingsError
+from broker.files import write_whole
 from training.config import Experiment
 from training.data.clips import digest
-from training.files import write_whole, writing
+from training.files import writing
 from training.tuning.trials import Score
 from training.tuning.variants import Variant
 

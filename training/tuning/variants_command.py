@@ -7,8 +7,9 @@ from statistics import fmean
 from typing import Any, Final
 
 from broker.contract.errors import SettingsError
+from broker.files import write_whole
 from training.config import Experiment, load_experiment
-from training.files import write_whole, writing
+from training.files import writing
 from training.terminal import number, open_console, say
 from training.tuning.trials import Score
 from training.tuning.variant_runs import Plan, VariantRun, compare_variants, ended
