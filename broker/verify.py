@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from tuf.api.exceptions import (
     BadVersionNumberError,
     DownloadError,
@@ -26,7 +25,8 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from broker.contract.bundle import LARGEST_BUNDLE_BYTES
 from broker.contract.errors import MessageError, Refusal, TrustError
-from broker.contract.release import Release, Rollout, bundle_target, channel_target, read_release, read_rollout
+from broker.contract.offer import Offer
+from broker.contract.release import Rollout, bundle_target, channel_target, read_release, read_rollout
 from broker.contract.topics import LARGEST_RETAINED_BYTES
 
 __all__ = ["Offer", "check_archive", "verify"]
@@ -44,18 +44,6 @@ _WORDS: Final = (
     (LengthOrHashMismatchError, Refusal.MIX_AND_MATCH),
     (RepositoryError, Refusal.MALFORMED),
 )
-
-
-class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the signers want a channel's nodes to run."""
-
-    rollout: Rollout
-    release: Release
-    """Of `rollout.release`."""
-    bytes: int
-    """Size of the archive."""
-    sha256: str
-    """Digest of the archive."""
 
 
 class _Mirror(FetcherInterface):

@@ -2,9 +2,10 @@
 
 from typing import Final
 
-__all__ = ["DEAD_LETTERS", "FORM", "SCHEMA"]
+__all__ = ["ADDED", "DEAD_LETTERS", "FORM", "SCHEMA"]
 
 FORM: Final = 1
+"""Raised when a table changes, so that programs of before and after refuse each other's files; see `ADDED`."""
 
 DEAD_LETTERS: Final = """
 CREATE TABLE dead_letter (
@@ -140,3 +141,32 @@ FROM (SELECT DISTINCT site, node FROM telemetry UNION SELECT DISTINCT site, node
 """
 
 SCHEMA: Final = DEAD_LETTERS + _TABLES
+
+ADDED: Final = """
+CREATE TABLE IF NOT EXISTS update_report (  -- one row per stay in a state
+    id INTEGER PRIMARY KEY,
+    site TEXT NOT NULL,
+    node TEXT NOT NULL,
+    boot_id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    from_us INTEGER NOT NULL,      -- the node's wall clock in the first report of this stay
+    time_us INTEGER NOT NULL,      -- and in the last
+    release TEXT,
+    reason TEXT NOT NULL,
+    progress REAL NOT NULL,
+    windows INTEGER,               -- of the trial, where there was one
+    classified INTEGER,
+    agreed INTEGER,
+    p50_us INTEGER,
+    p95_us INTEGER,
+    scores TEXT,                   -- JSON: ten bars
+    labels TEXT,                   -- JSON: windows by label
+    received_us INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS update_report_node ON update_report (site, node, id);
+CREATE INDEX IF NOT EXISTS update_report_stay ON update_report (site, node, boot_id, state, from_us);
+"""
+"""What came after the first stores were made: the collector runs it whenever it opens a file, and a file that has it is
+left as it is. A table that is only added changes nothing for whoever does not know it, so the form stays: an older file
+is kept with its rows, and console and collector need not be upgraded in the same moment.
+"""

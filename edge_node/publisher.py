@@ -1,6 +1,8 @@
 """Delivers the outbox to the broker, in order, and keeps the retained status true.
 
-One thread owns everything here; paho's callbacks reach it as events in one queue.
+One thread owns everything here; paho's callbacks reach it as events in one queue. A broker ties a connection to the
+node's name, so there is one connection for all: what arrives on it is handed on. (Over 300 lines, because each way that
+a message can take here depends on what has become of the others.)
 """
 
 import logging
@@ -8,17 +10,18 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
-from broker.connection import Acknowledged, Connection, Event, Failed, Lost, Opened
+from broker.connection import Acknowledged, Arrived, Connection, Event, Failed, Lost, Opened
 from broker.contract.errors import StoreError
 from broker.contract.messages import NodeStatus, Stage, StatusReason, encode
-from broker.contract.topics import STATUS, WILL_DELAY_S, NodeId
+from broker.contract.topics import STATUS, WILL_DELAY_S, NodeId, NodeTopic
 from broker.link import Link, Will
 from broker.settings import BrokerSettings
+from edge_node.notices import Notices
 from edge_node.outbox import Outbox, OutboxSettings
 from edge_node.pauses import NOBODY_SUBSCRIBES, Pauses
 from edge_node.telemetry import Meter
@@ -59,6 +62,8 @@ class Publisher:
         *,
         status: Callable[[StatusReason], NodeStatus],
         meter: Meter,
+        subscribe_to: Sequence[str] = (),
+        hand_on: Callable[[Event], None] | None = None,
     ) -> None:
         """Prepare to publish.
 
@@ -68,6 +73,8 @@ class Publisher:
             outbox: which file; this thread opens it for itself.
             status: makes the current status.
             meter: takes the latencies of the stages `outbox` and `publish`.
+            subscribe_to: what this node reads.
+            hand_on: hears, on this thread, of what arrives and of each connection.
 
         Raises:
             SettingsError: the broker's settings cannot be used.
@@ -79,8 +86,11 @@ class Publisher:
         self._meter = meter
         self._outbox = Outbox(outbox)
         self._replay_ns = int(outbox.replay_s * 1e9)
+        self._hand_on = hand_on
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._link = Link(broker, f"{node.site}.{node.node}", events=self._events, will=self._will)
+        self._link = Link(
+            broker, f"{node.site}.{node.node}", events=self._events, subscribe_to=subscribe_to, will=self._will
+        )
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._drain_until_ns: int | None = None
         self._connection: Connection | None = None
@@ -93,6 +103,7 @@ class Publisher:
         self._forget: deque[tuple[int, int]] = deque()  # (delivered at, ns; row id)
         self._kept_house_ns = 0
         self._said: NodeStatus | None = None
+        self._notices = Notices(node)
         self._defect: Exception | None = None
         self._will()  # on this thread, a status that breaks the contract is an error that somebody sees
 
@@ -116,6 +127,11 @@ class Publisher:
             msg = "the publisher ended"
             raise RuntimeError(msg) from self._defect
         self._stored.append((row_id, time.monotonic_ns()))
+        self._events.put(None)
+
+    def say(self, row: NodeTopic, message: msgspec.Struct) -> None:
+        """Publish a message beside the outbox, from any thread; a retained one is said again on each connection."""
+        self._notices.put(row, message)
         self._events.put(None)
 
     def stop(self, drain_s: float) -> bool:
@@ -148,6 +164,7 @@ class Publisher:
                 event = None
             try:
                 self._take(event)
+                self._say_all()
                 self._send()
                 self._keep_house()
             except StoreError as error:
@@ -162,6 +179,8 @@ class Publisher:
             _log.error("%s; nothing is delivered until it can be read and written", error)
 
     def _take(self, event: Event | None) -> None:
+        if self._hand_on is not None and isinstance(event, Opened | Arrived | Lost):
+            self._hand_on(event)
         match event:
             case Opened(connection):
                 self._connection, self._in_flight = connection, {}
@@ -169,6 +188,7 @@ class Publisher:
                 self._pauses.reconnected()
                 self._must_replay = True
                 self._say(StatusReason.BIRTH)
+                self._notices.connected()
             case Lost():
                 unanswered = [sent.row for sent in self._in_flight.values() if sent.row != _NO_ROW]
                 self._connection, self._in_flight = None, {}
@@ -239,6 +259,14 @@ class Publisher:
         self._outbox.forget(over)
         if self._said is not None and self._content(self._status(StatusReason.BIRTH)) != self._content(self._said):
             self._say(StatusReason.CHANGE)
+
+    def _say_all(self) -> None:
+        closed = self._pauses.closed(set())
+        for each in self._notices.take(closed, is_connected=self._connection is not None):
+            assert self._connection is not None  # noqa: S101 -- for the type checker: or none would be taken
+            payload = encode(each.message, each.row.largest_bytes)
+            packet_id = self._connection.publish(each.topic, payload, retain=each.row.retained)
+            self._in_flight[packet_id] = _Sent(_NO_ROW, each.topic, time.monotonic_ns())
 
     def _say(self, reason: StatusReason) -> None:
         if self._connection is None:

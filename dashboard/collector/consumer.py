@@ -14,7 +14,7 @@ from typing import Final
 
 from broker.connection import Arrived, Event, Failed, Subscribed
 from broker.contract.errors import StoreError
-from broker.contract.topics import EMOTION, STATUS, TELEMETRY
+from broker.contract.topics import EMOTION, STATUS, TELEMETRY, UPDATE
 from broker.link import Link
 from broker.settings import BrokerSettings
 from dashboard.collector.records import Store, Written, read_message
@@ -30,8 +30,8 @@ _BATCH_WAIT_S: Final = 0.05
 _TICK_S: Final = 0.5
 _RETRY_S: Final = 1.0
 _REFUSED: Final = 0x80
-_STORED: Final = (STATUS, EMOTION, TELEMETRY)
-"""What goes into the store. How nodes take up releases is read by the release program from the retained reports."""
+_STORED: Final = (STATUS, EMOTION, TELEMETRY, UPDATE)
+"""What goes into the store; a reply concerns nobody but the operator who gave the command."""
 
 
 class Consumer:

@@ -2,8 +2,9 @@
 
 from broker.contract.decision import Label
 from broker.contract.messages import EmotionEvent, NodeStatus, Quantiles, Telemetry
+from broker.contract.updates import UpdateReport
 
-__all__ = ["Field", "emotion_fields", "stage_fields", "status_fields", "telemetry_fields"]
+__all__ = ["Field", "emotion_fields", "stage_fields", "status_fields", "telemetry_fields", "update_fields"]
 
 Field = bool | int | float | str
 
@@ -79,3 +80,29 @@ def status_fields(status: NodeStatus) -> dict[str, Field]:
         "muted": status.muted,
         "clock_synced": status.clock_synced,
     }
+
+
+def update_fields(report: UpdateReport) -> dict[str, Field]:
+    """Return an update report's fields; `release` and those of the trial only where there is one.
+
+    A trial's histogram of scores and its windows by label are no numbers by name: SQLite keeps them as JSON beside
+    these, InfluxDB does not keep them.
+    """
+    fields: dict[str, Field] = {
+        "boot_id": report.boot_id,
+        "time_us": report.time_us,
+        "state": report.state.value,
+        "reason": report.reason,
+        "progress": float(report.progress),
+    }
+    if report.release is not None:
+        fields["release"] = report.release
+    if report.trial is not None:
+        fields |= {
+            "windows": report.trial.windows,
+            "classified": report.trial.classified,
+            "agreed": report.trial.agreed,
+            "p50_us": report.trial.p50_us,
+            "p95_us": report.trial.p95_us,
+        }
+    return fields

@@ -9,6 +9,7 @@ same points overwrite themselves. What can go wrong, and what becomes of the row
     no answer, 5xx, 429             they wait; tried again after a wait that doubles, with jitter
     wrong token, rights, bucket     they wait; said once with what to do; tried again slowly
     413, 422, partial write         halved until the offenders are alone; those become dead letters, the rest goes on
+    older than the retention        likewise, but an update report is left out: it is retained, and may be a year old
 
 What is not understood counts as wrong configuration: nothing is thrown away for an answer that nobody foresaw.
 """
@@ -30,6 +31,7 @@ from influxdb_client.rest import ApiException
 from urllib3.exceptions import HTTPError
 
 from broker.contract.errors import SettingsError, StoreError
+from broker.contract.updates import UpdateReport
 from dashboard.collector.points import Point, dead_letter_point, line, points
 from dashboard.collector.records import DeadLetter, Record, Written
 from dashboard.collector.settings import InfluxSettings
@@ -180,7 +182,8 @@ class InfluxStore:
                 self._send(part)
             except _RefusedError as error:
                 if len(part) == 1:
-                    refused[part[0].id] = str(error)
+                    if not _has_expired(part[0], str(error)):
+                        refused[part[0].id] = str(error)
                 else:  # the store may have taken the others: to send them again changes nothing
                     half = len(part) // 2
                     parts += [part[half:], part[:half]]
@@ -250,6 +253,11 @@ def _points(row: Spooled) -> list[Point]:
     if isinstance(row.what, DeadLetter):
         return [dead_letter_point(row.what, row.id)]
     return points(row.what)
+
+
+def _has_expired(row: Spooled, said: str) -> bool:
+    """Return whether a refused row is an update report that the store would have removed by now, had it taken it."""
+    return isinstance(row.what, Record) and isinstance(row.what.message, UpdateReport) and "retention policy" in said
 
 
 def _said(error: ApiException) -> str:

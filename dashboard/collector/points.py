@@ -3,8 +3,10 @@
 InfluxDB keeps one point for each measurement, set of tags and timestamp; a second one overwrites it silently. So a
 point of an event or of telemetry is made from the message alone: the same message, delivered again, is the same point.
 Its timestamp is the node's `time_us` with `seq % 1000` as the missing nanoseconds, so that two messages of one
-microsecond are two points. A status has no `seq`, and a will was written before the birth that it ends: statuses
-are stamped with the moment when the collector heard them.
+microsecond are two points. An update report is made from the message alone, too, with the place of its state among the
+states as the missing nanoseconds: it comes again with every subscription, and to every replica. A status has no `seq`,
+and a will was written before the birth that it ends: statuses are stamped with the moment when the collector heard
+them.
 
 What is a tag: the words a dashboard groups by that have few values: `site`, `node`, `stage`, and `outbox_id` on
 telemetry (one per outbox file of a node), without which cumulative counters of two outboxes could not be told apart.
@@ -22,12 +24,21 @@ import msgspec
 from broker.contract.errors import MessageError
 from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry
 from broker.contract.topics import NodeId
-from dashboard.collector.fields import Field, emotion_fields, stage_fields, status_fields, telemetry_fields
+from broker.contract.updates import UpdateReport, UpdateState
+from dashboard.collector.fields import (
+    Field,
+    emotion_fields,
+    stage_fields,
+    status_fields,
+    telemetry_fields,
+    update_fields,
+)
 from dashboard.collector.records import DeadLetter, Record
 
 __all__ = ["Point", "dead_letter_point", "line", "points"]
 
 _NS_PER_US: Final = 1_000
+_STATES: Final = tuple(UpdateState)
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +60,8 @@ def points(record: Record) -> list[Point]:
             return [_telemetry(record.node, telemetry), *_stages(record.node, telemetry)]
         case NodeStatus() as status:
             return [_status(record.node, status, record.received_us)]
+        case UpdateReport() as report:
+            return [_update(record.node, report)]
         case _ as never:
             assert_never(never)
 
@@ -135,4 +148,13 @@ def _status(node: NodeId, status: NodeStatus, received_us: int) -> Point:
         tags={"site": node.site, "node": node.node},
         fields=status_fields(status),
         time_ns=_time_ns(received_us, 0),
+    )
+
+
+def _update(node: NodeId, report: UpdateReport) -> Point:
+    return Point(
+        measurement="update",
+        tags={"site": node.site, "node": node.node},
+        fields=update_fields(report),
+        time_ns=_time_ns(report.time_us, _STATES.index(report.state)),
     )

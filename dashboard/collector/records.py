@@ -20,7 +20,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A message that keeps the contract."""
 
     node: NodeId
-    message: EmotionEvent | Telemetry | NodeStatus
+    message: EmotionEvent | Telemetry | NodeStatus | UpdateReport
     received_us: int
     """Wall clock of the collector, µs since 1970."""
 
@@ -67,8 +67,8 @@ def read_message(topic: str, payload: bytes, received_us: int) -> Record | DeadL
         message = decode(payload, row.message, row.largest_bytes)
     except MessageError as error:
         return dead_letter(topic, payload, str(error), received_us)
-    if isinstance(message, UpdateReport | Reply):
-        return dead_letter(topic, payload, f"a collector stores no {type(message).__name__}", received_us)
+    if isinstance(message, Reply):
+        return dead_letter(topic, payload, "a collector stores no Reply", received_us)
     return Record(node=node, message=message, received_us=received_us)
 
 

@@ -16,10 +16,11 @@ import msgspec
 
 from broker.contract.errors import StoreError
 from broker.contract.messages import NodeStatus
-from broker.contract.topics import EMOTION, STATUS, TELEMETRY
-from broker.database import open_database, transaction
+from broker.contract.topics import EMOTION, STATUS, TELEMETRY, UPDATE
+from broker.contract.updates import UpdateReport
+from broker.database import transaction
 from dashboard.collector.records import DeadLetter, Record, Written, dead_letter, read_message
-from dashboard.collector.sqlite_store import keep_dead_letters
+from dashboard.collector.sqlite_store import keep_dead_letters, open_grown
 from dashboard.sqlite_schema import DEAD_LETTERS
 
 __all__ = ["Spool", "Spooled"]
@@ -41,7 +42,15 @@ CREATE TABLE last_status (
 """
     + DEAD_LETTERS
 )
-_TOPICS: Final = {topic.message: topic for topic in (EMOTION, STATUS, TELEMETRY)}
+# A file of an older version gets this when it is opened, and keeps its rows; see dashboard/sqlite_schema.py.
+_ADDED: Final = """
+CREATE TABLE IF NOT EXISTS last_update (
+    site TEXT NOT NULL, node TEXT NOT NULL, step BLOB NOT NULL, PRIMARY KEY (site, node)
+) WITHOUT ROWID;
+"""
+_TOPICS: Final = {topic.message: topic for topic in (EMOTION, STATUS, TELEMETRY, UPDATE)}
+_STEPS: Final = 10
+"""Into which the progress of a state is divided: one report of each is sent on."""
 
 
 class Spooled(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +81,7 @@ class Spool:
         self._path = path
         self._most_rows = most_rows
         self._lock = threading.Lock()
-        self._db = open_database(path, _SCHEMA, form=_FORM, synchronous="FULL")
+        self._db = open_grown(path, _SCHEMA, _ADDED, form=_FORM)
         self._rows: int = self._db.execute("SELECT count(*) FROM spool").fetchone()[0]
 
     @property
@@ -95,7 +104,8 @@ class Spool:
 
         An event or telemetry whose identity still waits here changes nothing and counts as redelivered. One that has
         left the spool is not remembered: it counts as stored and overwrites its own point. A status that repeats the
-        node's last one is left out and not counted, because retained messages come with every subscription.
+        node's last one is left out and not counted, because retained messages come with every subscription; so is an
+        update report that differs from the node's last one by less than a tenth of progress.
 
         Raises:
             StoreError: the spool is full, or the disk refused; nothing of the batch was kept.
@@ -110,7 +120,7 @@ class Spool:
                 )
                 raise StoreError(msg)
             with transaction(self._db):
-                messages = [each for each in records if not isinstance(each.message, NodeStatus)]
+                messages = [each for each in records if not isinstance(each.message, NodeStatus | UpdateReport)]
                 stored = sum(self._insert(each) for each in messages)
                 changes = sum(self._insert(each) for each in records if self._is_change(each))
                 redelivered = len(messages) - stored
@@ -174,7 +184,7 @@ class Spool:
         message = record.message
         topic = _TOPICS[type(message)]
         identity = None
-        if not isinstance(message, NodeStatus):
+        if not isinstance(message, NodeStatus | UpdateReport):
             identity = f"{topic.name}/{record.node}/{message.boot_id}/{message.seq}"
         row = (identity, topic.at(record.node), msgspec.json.encode(message), record.received_us)
         return (
@@ -187,15 +197,19 @@ class Spool:
         )
 
     def _is_change(self, record: Record) -> bool:
-        """Return whether a record is a status other than the node's last one, and remember it."""
-        if not isinstance(record.message, NodeStatus):
-            return False
-        row = (record.node.site, record.node.node, msgspec.json.encode(record.message))
+        """Return whether a record is a status or a report other than the node's last one, and remember it."""
+        match record.message:
+            case NodeStatus() as status:
+                table, column, said = "last_status", "payload", msgspec.json.encode(status)
+            case UpdateReport() as report:
+                table, column, said = "last_update", "step", _step(report)
+            case _:
+                return False
         return (
             self._db.execute(
-                "INSERT INTO last_status VALUES (?, ?, ?) "
-                "ON CONFLICT (site, node) DO UPDATE SET payload = excluded.payload WHERE payload != excluded.payload",
-                row,
+                f"INSERT INTO {table} VALUES (?, ?, ?) ON CONFLICT (site, node) "  # noqa: S608 -- names are ours
+                f"DO UPDATE SET {column} = excluded.{column} WHERE {column} != excluded.{column}",
+                (record.node.site, record.node.node, said),
             ).rowcount
             == 1
         )
@@ -221,3 +235,9 @@ class Spool:
 
 def _letter(payload: bytes) -> DeadLetter:
     return msgspec.json.decode(payload, type=DeadLetter)
+
+
+def _step(report: UpdateReport) -> bytes:
+    """Return what must change before a report is sent on; `time_us` is not in it, and of the progress the tenths."""
+    tenths = int(report.progress * _STEPS)
+    return msgspec.json.encode((report.boot_id, report.release, report.state, report.reason, tenths))

@@ -2,6 +2,9 @@
 
 WAL with synchronous=FULL: a committed batch is on the disk. Rows are keyed by the identity of their message, so
 a message that comes again changes nothing and is counted apart.
+
+An update report is retained and has no number. Its row is a stay in a state: a report that only tells more progress
+takes the place of the one before, and one that lies within a stay that is here, by state and time, came before.
 """
 
 import sqlite3
@@ -9,21 +12,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, assert_never
 
+import msgspec
+
 from broker.contract.errors import StoreError
 from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry
 from broker.contract.topics import NodeId
+from broker.contract.updates import UpdateReport
 from broker.database import Database, check_in_place, open_database, transaction
-from dashboard.collector.fields import emotion_fields, stage_fields, status_fields, telemetry_fields
+from dashboard.collector.fields import emotion_fields, stage_fields, status_fields, telemetry_fields, update_fields
 from dashboard.collector.records import DeadLetter, Record, Written
-from dashboard.sqlite_schema import FORM, SCHEMA
+from dashboard.sqlite_schema import ADDED, FORM, SCHEMA
 
-__all__ = ["SqliteStore", "keep_dead_letters"]
+__all__ = ["SqliteStore", "keep_dead_letters", "open_grown"]
 
 _MOST_DEAD_LETTERS: Final = 10_000
+_STAY: Final = ("boot_id", "state", "release", "reason")
+"""A report that differs from the one before in one of these begins another row."""
 
 
 class SqliteStore:
-    """Events, telemetry, status and dead letters in one file."""
+    """Events, telemetry, status, update reports and dead letters in one file."""
 
     def __init__(self, path: Path) -> None:
         """Open the file, or make it.
@@ -32,7 +40,7 @@ class SqliteStore:
             StoreError: it cannot be opened, or is no store.
         """
         self._path = path
-        self._db = open_database(path, SCHEMA, form=FORM, synchronous="FULL")
+        self._db = open_grown(path, SCHEMA, ADDED, form=FORM)
         self._opened = path.stat()
 
     def write(self, batch: Sequence[Record | DeadLetter]) -> Written:
@@ -69,6 +77,9 @@ class SqliteStore:
                 case NodeStatus() as status:
                     self._change(record.node, status, record.received_us)
                     continue
+                case UpdateReport() as report:
+                    self._report(record.node, report, record.received_us)
+                    continue
                 case _ as never:
                     assert_never(never)
             stored += is_new
@@ -92,6 +103,48 @@ class SqliteStore:
         ).fetchone()
         if last != tuple(row.values()):
             self._insert("status", row | {"received_us": received_us})
+
+    def _report(self, node: NodeId, report: UpdateReport, received_us: int) -> None:
+        """Append a report, or bring the node's last row up to date, or leave out what is here already."""
+        row = _update(node, report, received_us)
+        if self._db.execute(
+            "SELECT 1 FROM update_report "
+            "WHERE site = ? AND node = ? AND boot_id = ? AND state = ? AND ? BETWEEN from_us AND time_us LIMIT 1",
+            (*(row[name] for name in ("site", "node", "boot_id", "state")), report.time_us),
+        ).fetchone():
+            return
+        (row_id, *last, last_us) = self._db.execute(
+            f"SELECT id, {', '.join(_STAY)}, time_us FROM update_report "  # noqa: S608 -- names are ours
+            "WHERE site = ? AND node = ? ORDER BY id DESC LIMIT 1",
+            (node.site, node.node),
+        ).fetchone() or (0, 0)
+        if last == [row[name] for name in _STAY] and last_us < report.time_us:
+            names = ", ".join(f"{name} = ?" for name in row)
+            self._db.execute(f"UPDATE update_report SET {names} WHERE id = ?", (*row.values(), row_id))  # noqa: S608 -- names are ours
+        else:
+            self._insert("update_report", row | {"from_us": report.time_us})
+
+
+def open_grown(path: Path, schema: str, added: str, *, form: int) -> Database:
+    """Open a file of the collector's, or make it; one of an older version gets the tables that came later.
+
+    Args:
+        path: the file.
+        schema: the statements that make an empty file's tables.
+        added: statements for what came later; they do nothing where it is there.
+        form: number of the schema.
+
+    Raises:
+        StoreError: it cannot be opened, or is a file of something else.
+    """
+    db = open_database(path, schema, form=form, synchronous="FULL")
+    try:
+        db.executescript(f"BEGIN IMMEDIATE;\n{added}\nCOMMIT;")
+    except sqlite3.Error as error:
+        db.close()
+        msg = f"{path}: {error}; free the disk or mend its permissions"
+        raise StoreError(msg) from error
+    return db
 
 
 def keep_dead_letters(db: Database, letters: list[DeadLetter]) -> None:
@@ -120,6 +173,16 @@ def _stages(node: NodeId, telemetry: Telemetry) -> list[dict[str, Any]]:
         _of(node) | stage_fields(telemetry, quantiles) | {"time_us": telemetry.time_us, "stage": stage.value}
         for stage, quantiles in telemetry.latency_us.items()
     ]
+
+
+def _update(node: NodeId, report: UpdateReport, received_us: int) -> dict[str, Any]:
+    trial = report.trial
+    histograms = {
+        "scores": None if trial is None else msgspec.json.encode(trial.scores).decode(),
+        "labels": None if trial is None else msgspec.json.encode(trial.labels).decode(),
+    }
+    every = dict.fromkeys(("release", "windows", "classified", "agreed", "p50_us", "p95_us"))
+    return _of(node) | every | update_fields(report) | histograms | {"received_us": received_us}
 
 
 def _of(node: NodeId) -> dict[str, Any]:

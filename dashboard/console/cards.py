@@ -2,9 +2,9 @@
 
 from nicegui import ui
 
-from dashboard.console.looks import CONTEXT_ICONS, LABELS, PRESENCES
+from dashboard.console.looks import CONTEXT_ICONS, LABELS, PRESENCES, STANDINGS
 from dashboard.console.readings import Node, Presence
-from dashboard.console.words import card
+from dashboard.console.words import Card, card
 
 __all__ = ["NodeCard", "text"]
 
@@ -43,6 +43,9 @@ class NodeCard:
                 self._model = _fact("Model")
                 self._source = _fact("Source")
                 self._context = _fact("Context")
+            with ui.element("div").classes("sv-update") as self._update:
+                self._update_icon = ui.icon("downloading")
+                self._update_text = text("span")
             self._warning = ui.element("div").classes("sv-warning")
             with self._warning:
                 ui.icon("info")
@@ -71,8 +74,16 @@ class NodeCard:
         self._latency.set_text(words.latency)
         self._model.set_text(words.model)
         self._source.set_text(words.source)
+        self._say_update(words)
         self._warning_text.set_text(" · ".join(words.warnings))
         self._warning.set_visibility(bool(words.warnings))
+
+    def _say_update(self, words: Card) -> None:
+        self._update.set_visibility(words.standing is not None)
+        if words.standing is not None:
+            self._update.classes(replace=f"sv-update sv-{words.standing.value}")
+            self._update_icon.set_name(STANDINGS[words.standing])
+        self._update_text.set_text(words.update)
 
     def delete(self) -> None:
         """Take the card from the page."""

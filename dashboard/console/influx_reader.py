@@ -34,9 +34,9 @@ from dashboard.console.readings import (
     Status,
     Totals,
     WindowCount,
-    known,
-    node_id,
 )
+from dashboard.console.stored import known, node_id
+from dashboard.console.updates import UPDATE_COLUMNS, read_update
 
 __all__ = ["InfluxReader"]
 
@@ -79,16 +79,18 @@ class InfluxReader:
         Raises:
             StoreError: the server does not answer as it should.
         """
-        statuses, emotions, healths, totals, events, letters = self._ask(
+        statuses, emotions, healths, updates, totals, events, letters = self._ask(
             f"SELECT {_STATUS} FROM status {_BY_NODE} {_LAST}",
             f"SELECT {_EVENT} FROM emotion {_within(now_us, _WEEK_US)} {_BY_NODE} {_LAST}",
             f"SELECT clock_synced, outbox_depth FROM telemetry {_within(now_us, _WEEK_US)} {_BY_NODE} {_LAST}",
+            f'SELECT {UPDATE_COLUMNS} FROM "update" {_BY_NODE} {_LAST}',
             f"SELECT p50_us, p95_us FROM stage_latency {_within(now_us, LAST_SPEECH_US)} "
             f"AND stage = '{Stage.TOTAL.value}' {_BY_NODE} {_LAST}",
             f"SELECT {_EVENT} FROM emotion {_within(now_us, _WEEK_US)} ORDER BY time DESC LIMIT {EVENTS_SHOWN}",
             f"SELECT topic, reason, size_bytes FROM dead_letter ORDER BY time DESC LIMIT {LETTERS_SHOWN}",
         )
-        by_node = [{node_id((row["site"], row["node"])): row for row in part} for part in (statuses, emotions, healths)]
+        said = (statuses, emotions, healths, updates)
+        by_node = [{node_id((row["site"], row["node"])): row for row in part} for part in said]
         total = {node_id((row["site"], row["node"])): row for row in totals}
         return Live(
             nodes=tuple(_node(each, *(part.get(each) for part in (*by_node, total))) for each in _sorted(by_node)),
@@ -206,7 +208,9 @@ def _sorted(parts: list[dict[NodeId, Row]]) -> list[NodeId]:
     return sorted({node for part in parts for node in part})
 
 
-def _node(node: NodeId, status: Row | None, emotion: Row | None, health: Row | None, total: Row | None) -> Node:
+def _node(
+    node: NodeId, status: Row | None, emotion: Row | None, health: Row | None, update: Row | None, total: Row | None
+) -> Node:
     names = _STATUS.split(", ")
     return Node(
         id=node,
@@ -221,6 +225,7 @@ def _node(node: NodeId, status: Row | None, emotion: Row | None, health: Row | N
             p50_us=None if total is None else total["p50_us"],
             p95_us=None if total is None else total["p95_us"],
         ),
+        update=None if update is None else read_update(update, update["time"]),
     )
 
 

@@ -11,8 +11,19 @@ import msgspec
 from broker.contract.decision import Label
 from broker.contract.messages import Context
 from dashboard.console.readings import Presence
+from dashboard.console.updates import Standing
 
-__all__ = ["ACCENT", "CONTEXT_ICONS", "FAVICON", "LABELS", "PRESENCES", "LabelLook", "fill", "style_sheet"]
+__all__ = [
+    "ACCENT",
+    "CONTEXT_ICONS",
+    "FAVICON",
+    "LABELS",
+    "PRESENCES",
+    "STANDINGS",
+    "LabelLook",
+    "fill",
+    "style_sheet",
+]
 
 
 class LabelLook(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +50,13 @@ PRESENCES: Final = {
     Presence.OFFLINE: "cancel",
 }
 """Icon of a node's presence; its colour is in the style sheet."""
+
+STANDINGS: Final = {
+    Standing.UPDATING: "downloading",
+    Standing.REJECTED: "block",
+    Standing.IDLE: "schedule",
+}
+"""Icon of how a node stands towards updates; its colour is in the style sheet."""
 
 CONTEXT_ICONS: Final = {
     Context.HOME: "home",

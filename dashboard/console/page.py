@@ -8,8 +8,9 @@ from nicegui import ui
 
 from broker.contract.errors import StoreError
 from dashboard.console.cards import NodeCard, text
+from dashboard.console.fleet import fleet
 from dashboard.console.looks import ACCENT, style_sheet
-from dashboard.console.panels import Events, Letters, Numbers
+from dashboard.console.panels import Events, Letters, Models, Numbers
 from dashboard.console.past import Past
 from dashboard.console.readings import Live, Node, NoStoreYetError, Presence, presence
 from dashboard.console.watch import Watch, now_us
@@ -58,6 +59,7 @@ class _Page:
             self._build_head()
             self._build_nodes()
             with ui.element("div").classes("sv-stack") as self._rest:
+                self._models = Models()
                 self._past = Past(watch)
                 self._events = Events()
             self._letters = Letters()
@@ -115,6 +117,7 @@ class _Page:
             self._banner.set_visibility(False)
             self._say_store("online", "check_circle", f"Store connected: {self._watch.place}")
         self._show_nodes(self._live.nodes, now)
+        self._models.update(fleet(self._live.nodes, now), self._zone, now)
         self._events.update(self._live.events, self._zone, now)
         self._letters.update(self._live.letters, self._zone, now)
         if self._live.nodes:

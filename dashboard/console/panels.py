@@ -1,4 +1,4 @@
-"""The smaller parts of the page: the numbers on top, the table of events, the dead letters."""
+"""The smaller parts of the page: the numbers on top, the models, the table of events, the dead letters."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,12 @@ from typing import Any, Final
 from nicegui import ui
 
 from dashboard.console.cards import text
+from dashboard.console.fleet import Fleet, ModelCount
+from dashboard.console.looks import STANDINGS
 from dashboard.console.readings import Emotion, Letter, Totals
 from dashboard.console.words import clock_time, percent
 
-__all__ = ["Events", "Letters", "Numbers", "panel"]
+__all__ = ["Events", "Letters", "Models", "Numbers", "panel"]
 
 _NUMBERS: Final = {
     "stored": "Events stored",
@@ -21,6 +23,7 @@ _NUMBERS: Final = {
     "dead_letters": "Dead letters",
 }
 _SHOULD_BE_NONE: Final = {"lost", "duplicates"}
+_NODE_CELL: Final = '<q-td :props="props">{{ props.row.site }}/<wbr>{{ props.row.node }}</q-td>'
 
 
 @contextmanager
@@ -59,6 +62,70 @@ def _column(name: str, title: str, *, right: bool = False, classes: str = "") ->
     return {"name": name, "label": title, "field": name, "align": align, "classes": classes, "headerClasses": classes}
 
 
+class Models:
+    """Which models run, and how the nodes that are worth a word stand towards updates."""
+
+    def __init__(self) -> None:
+        """Build the list of models and the table of nodes."""
+        self._shown: tuple[ModelCount, ...] = ()
+        with panel("Models", "sv-models") as head:
+            with head:
+                self._summary = text("span", "", "sv-muted")
+            self._models = ui.element("ul").classes("sv-models").props('aria-label="Nodes by model"')
+            self._table = _table(
+                [
+                    _column("node", "Node", classes="sv-break sv-node"),
+                    _column("update", "Update", classes="sv-break"),
+                    _column("model", "Runs", classes="sv-wide-only"),
+                    _column("reported", "Reported", classes="sv-wide-only"),
+                ]
+            )
+            self._table.add_slot("body-cell-node", _NODE_CELL)
+            self._table.add_slot(
+                "body-cell-update",
+                '<q-td :props="props"><span :class="`sv-update sv-${props.row.standing}`">'
+                '<q-icon :name="props.row.icon" aria-hidden="true" /><span>{{ props.value }}</span></span></q-td>',
+            )
+            self._left_out = text("p", "", "sv-muted sv-small")
+
+    def update(self, fleet: Fleet, zone: tzinfo, now_us: int) -> None:
+        """Show these models and nodes."""
+        self._summary.set_text(fleet.summary)
+        if fleet.models != self._shown:
+            self._models.clear()
+            with self._models:
+                for each in fleet.models:
+                    _show_model(each)
+            self._shown = fleet.models
+        self._table.set_visibility(bool(fleet.rows))
+        _show(
+            self._table,
+            [
+                {
+                    "key": str(each.node),
+                    "site": each.node.site,
+                    "node": each.node.node,
+                    "update": each.words,
+                    "standing": each.standing.value,
+                    "icon": STANDINGS[each.standing],
+                    "model": each.model,
+                    "reported": clock_time(each.reported_us, zone, now_us),
+                }
+                for each in fleet.rows
+            ],
+        )
+        self._left_out.set_text(fleet.left_out)
+        self._left_out.set_visibility(bool(fleet.left_out))
+
+
+def _show_model(model: ModelCount) -> None:
+    with ui.element("li"):
+        text("b", model.model)
+        with ui.element("div").classes("sv-meter").props('aria-hidden="true"'):
+            ui.element("div").classes("sv-fill-accent").style(f"width: {model.share:.0%}")
+        text("span", model.words, "sv-muted")
+
+
 class Events:
     """The newest events."""
 
@@ -80,10 +147,7 @@ class Events:
                 '<q-td :props="props"><i :class="`sv-dot sv-fill-${props.value}`" aria-hidden="true"></i>'
                 "{{ props.value }}</q-td>",
             )
-            self._table.add_slot(
-                "body-cell-node",
-                '<q-td :props="props">{{ props.row.site }}/<wbr>{{ props.row.node }}</q-td>',
-            )
+            self._table.add_slot("body-cell-node", _NODE_CELL)
 
     def update(self, events: tuple[Emotion, ...], zone: tzinfo, now_us: int) -> None:
         """Show these events."""

@@ -5,15 +5,15 @@ rows. Whether a node is there is reckoned from `received_us`, the collector's cl
 """
 
 import enum
-from collections.abc import Iterable
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import msgspec
 
 from broker.contract.decision import REPEAT_INTERVAL_US, Label
-from broker.contract.errors import SettingsError, StoreError
+from broker.contract.errors import StoreError
 from broker.contract.messages import Stage
 from broker.contract.topics import NodeId
+from dashboard.console.updates import Update
 
 __all__ = [
     "CLOCKS_APART_US",
@@ -36,12 +36,8 @@ __all__ = [
     "Status",
     "Totals",
     "WindowCount",
-    "known",
-    "node_id",
     "presence",
 ]
-
-E = TypeVar("E", bound=enum.StrEnum)
 
 SILENT_AFTER_US: Final = 30_000_000
 """A node that nothing was heard of for this long is not online, whatever its status says: a will can be lost."""
@@ -137,6 +133,14 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     status: Status | None = None
     emotion: Emotion | None = None
     health: Health | None = None
+    update: Update | None = None
+
+    @property
+    def model(self) -> str | None:
+        """Return the model that it runs, as `<name>/<version>`; None: it has not said."""
+        if self.status is not None:
+            return self.status.model
+        return None if self.emotion is None else self.emotion.model
 
     @property
     def heard_us(self) -> int | None:
@@ -244,29 +248,3 @@ def presence(node: Node, now_us: int) -> Presence:
     heard = node.heard_us
     fresh = node.status is not None and heard is not None and now_us - heard < SILENT_AFTER_US
     return Presence.ONLINE if fresh else Presence.STALE
-
-
-def known(kind: type[E], value: str) -> E:
-    """Return a stored word as a member of its enumeration.
-
-    Raises:
-        StoreError: it is none that this version knows.
-    """
-    try:
-        return kind(value)
-    except ValueError as error:
-        msg = f"the store holds {value!r}, this version knows {', '.join(kind)}; upgrade the console"
-        raise StoreError(msg) from error
-
-
-def node_id(parts: Iterable[object]) -> NodeId:
-    """Return a stored node's site and name.
-
-    Raises:
-        StoreError: they are impossible ones.
-    """
-    try:
-        return NodeId(*(str(part) for part in parts))
-    except (SettingsError, TypeError) as error:
-        msg = f"the store holds an impossible node: {error}"
-        raise StoreError(msg) from error

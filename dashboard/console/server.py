@@ -132,6 +132,7 @@ def _described(node: Node, now: int) -> dict[str, Any]:
         }
         | {"age_us": node.emotion.age_us(now), "current": node.emotion.is_current(now)},
         "health": node.health,
+        "update": node.update,
     }
 
 

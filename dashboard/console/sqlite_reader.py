@@ -29,9 +29,9 @@ from dashboard.console.readings import (
     Status,
     Totals,
     WindowCount,
-    known,
-    node_id,
 )
+from dashboard.console.stored import known, node_id
+from dashboard.console.updates import UPDATE_COLUMNS, Update, read_update
 from dashboard.sqlite_schema import FORM, SCHEMA
 
 __all__ = ["SqliteReader"]
@@ -112,7 +112,8 @@ class SqliteReader:
 
 def _nodes(db: Database) -> list[NodeId]:
     """Return all nodes, sorted."""
-    found = {pair for table in ("status", "telemetry", "emotion") for pair in _pairs(db, table)}
+    tables = ("status", "telemetry", "emotion", *(("update_report",) if _has_reports(db) else ()))
+    found = {pair for table in tables for pair in _pairs(db, table)}
     return sorted(node_id(pair) for pair in found)
 
 
@@ -138,6 +139,7 @@ def _node(db: Database, node: NodeId, now_us: int) -> Node:
         status=status,
         emotion=_event(emotion) if emotion else None,
         health=_health(db, node, boot, now_us),
+        update=_update(db, node),
     )
 
 
@@ -177,6 +179,24 @@ def _health(db: Database, node: NodeId, boot_id: str, now_us: int) -> Health | N
     return Health(
         received_us=received_us, clock_synced=bool(clock_synced), outbox_depth=outbox_depth, p50_us=p50, p95_us=p95
     )
+
+
+def _has_reports(db: Database) -> bool:
+    """Return whether the collector that opened the file last was one that stores update reports."""
+    return db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'update_report'").fetchone() is not None
+
+
+def _update(db: Database, node: NodeId) -> Update | None:
+    if not _has_reports(db):
+        return None
+    row = db.execute(
+        f"SELECT received_us, {UPDATE_COLUMNS} FROM update_report WHERE site = ? AND node = ? ORDER BY id DESC LIMIT 1",  # noqa: S608 -- names are ours
+        (node.site, node.node),
+    ).fetchone()
+    if row is None:
+        return None
+    received_us, *values = row
+    return read_update(dict(zip(UPDATE_COLUMNS.split(", "), values, strict=True)), received_us)
 
 
 def _event(row: tuple[Any, ...]) -> Emotion:

@@ -7,15 +7,18 @@ import msgspec
 
 from broker.contract.decision import Label
 from broker.contract.messages import StatusReason
+from broker.contract.updates import UpdateState
 from dashboard.console.readings import Emotion, Node, Presence, presence
+from dashboard.console.updates import Standing, Update, standing
 
-__all__ = ["Card", "ago", "card", "clock_time", "milliseconds", "percent"]
+__all__ = ["Card", "ago", "card", "clock_time", "milliseconds", "percent", "update_words"]
 
 _S: Final = 1_000_000
 _NEWS: Final = 10
 """Messages in an outbox that are worth a word; a healthy node has one or two under way."""
 _NOTHING: Final = "\N{EN DASH}"
 _QUIET: Final = {Presence.ONLINE: "no speech", Presence.STALE: "no signal", Presence.OFFLINE: "offline"}
+_JOINTS: Final = {UpdateState.TRIAL: " of", UpdateState.ROLLING_BACK: " from"}
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +37,9 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     model: str
     latency: str
+    update: str
+    """Empty: there is nothing to say."""
+    standing: Standing | None
     warnings: tuple[str, ...]
 
 
@@ -63,12 +69,37 @@ def card(node: Node, now_us: int) -> Card:
         muted=muted,
         context=_NOTHING if status is None else status.context,
         source=_NOTHING if status is None else status.source,
-        model=status.model if status is not None else emotion.model if emotion is not None else _NOTHING,
+        model=node.model or _NOTHING,
         latency="no speech in the last hour"
         if health is None or health.p50_us is None or health.p95_us is None
         else f"p50 {milliseconds(health.p50_us)}, p95 {milliseconds(health.p95_us)}",
+        update="" if node.update is None else update_words(node.update),
+        standing=None if node.update is None else standing(node.update),
         warnings=tuple(_warnings(node, headline)),
     )
+
+
+def update_words(update: Update) -> str:
+    """Return the state of an update, how far it is and why, in one short line; empty where `standing` is None."""
+    about = standing(update)
+    if about is None:
+        return ""
+    head = update.state.value
+    if about is not Standing.IDLE:  # an idle node's release is the one that it runs
+        head += f"{_JOINTS.get(update.state, '')} {update.release or 'a release'}"
+    details = [_how_far(update), update.reason] if about is Standing.UPDATING else [update.reason]
+    return ": ".join(filter(None, (head, "; ".join(filter(None, details)))))
+
+
+def _how_far(update: Update) -> str:
+    """Return the progress, and of a trial what it has shown so far."""
+    trial = update.trial
+    far = percent(update.progress)
+    if update.state is not UpdateState.TRIAL or trial is None:
+        return far
+    if not trial.classified:
+        return f"{far}; no speech yet"
+    return f"{far}; {percent(trial.agreed / trial.classified)} of {trial.classified:,} windows agree"
 
 
 def _last(emotion: Emotion | None, now_us: int) -> str:

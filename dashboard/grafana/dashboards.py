@@ -4,7 +4,6 @@ Every panel has one query and says in its description what a reader could misund
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,33 +15,22 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
+    DataTransformerConfig,
     DynamicConfigValue,
     Panel,
-    ValueMap,
-    ValueMapping,
-    ValueMappingResult,
     VariableOption,
     VariableRefresh,
     VariableSort,
 )
 
-from broker.contract.decision import Label
 from dashboard.grafana import queries
+from dashboard.grafana.looks import COLOURS, coloured_cells, label_mappings, online_mappings, state_mappings
 from dashboard.grafana.queries import SOURCE, Target
 
-__all__ = ["COLOURS", "FILE", "dashboard_json"]
+__all__ = ["FILE", "dashboard_json"]
 
 FILE: Final = Path(__file__).with_name("dashboards") / "sottovoce.json"
 
-COLOURS: Final[Mapping[Label, str]] = {
-    Label.PLEASANT: "#3a9d5d",
-    Label.NEUTRAL: "#8a94a6",
-    Label.UNPLEASANT: "#d2553f",
-    Label.UNCERTAIN: "#c9a227",
-}
-"""One colour per label, everywhere."""
-
-_GOOD, _BAD = COLOURS[Label.PLEASANT], COLOURS[Label.UNPLEASANT]
 _TELEMETRY_INTERVAL: Final = "10s"
 _WIDE, _HALF, _THIRD, _QUARTER = 24, 12, 8, 6
 _ALL: Final = ".*"
@@ -80,6 +68,7 @@ def _rows() -> dict[str, list[Builder[Panel]]]:
         "Latency": _latencies(),
         "Delivery": _deliveries(),
         "Nodes": [_status(), _heard(), *_loads()],
+        "Models": [_updates(), _models()],
     }
 
 
@@ -88,7 +77,7 @@ def _label_now() -> table.Panel:
         _table("Emotion now", queries.LABEL_NOW)
         .description("The last label of each node within the time range shown.")
         .span(_THIRD)
-        .override_by_name("label", [_coloured_cells(), DynamicConfigValue("mappings", _label_mappings())])
+        .override_by_name("label", [coloured_cells(), DynamicConfigValue("mappings", label_mappings())])
         .override_by_name("confidence", [DynamicConfigValue("unit", "percentunit")])
     )
 
@@ -101,7 +90,7 @@ def _label() -> statetimeline.Panel:
         .datasource(SOURCE)
         .with_target(Target(queries.LABEL))
         .interval(_TELEMETRY_INTERVAL)
-        .mappings(_label_mappings())
+        .mappings(label_mappings())
         .merge_values(merge_values=True)
         .show_value(common.VisibilityMode.AUTO)
         .span(_WIDE - _THIRD)
@@ -183,17 +172,11 @@ def _deliveries() -> list[Builder[Panel]]:
 
 
 def _status() -> table.Panel:
-    states = ValueMap(
-        {
-            "true": ValueMappingResult(text="online", color=_GOOD, index=0),
-            "false": ValueMappingResult(text="offline", color=_BAD, index=1),
-        }
-    )
     return (
         _table("Status", queries.STATUS)
         .description("The last status of each node, whatever the time range. A node is there when it is also heard.")
         .span(_WIDE - _QUARTER)
-        .override_by_name("online", [_coloured_cells(), DynamicConfigValue("mappings", [states])])
+        .override_by_name("online", [coloured_cells(), DynamicConfigValue("mappings", online_mappings())])
     )
 
 
@@ -211,6 +194,30 @@ def _loads() -> list[Builder[Panel]]:
         _series("Memory", queries.MEMORY, "bytes", _THIRD).description("Resident memory of the node's program."),
         _series("Temperature", queries.TEMPERATURE, "celsius", _THIRD).description("Of the processor, where it tells."),
     ]
+
+
+def _updates() -> table.Panel:
+    return (
+        _table("Model updates", queries.UPDATES)
+        .description(
+            "The last update report of each node within a year: which release, how far, why not. A trial's windows "
+            "are those loud enough to classify, and those of them that both models gave the same label."
+        )
+        .span(_WIDE - _THIRD)
+        .override_by_name("state", [coloured_cells(), DynamicConfigValue("mappings", state_mappings())])
+        .override_by_name("progress", [DynamicConfigValue("unit", "percentunit")])
+    )
+
+
+def _models() -> table.Panel:
+    fields = {"model": {"operation": "groupby"}, "node": {"operation": "aggregate", "aggregations": ["count"]}}
+    return (
+        _table("Nodes by model", queries.MODELS)
+        .description("On how many nodes each model runs, by their last status within a year, there or not.")
+        .span(_THIRD)
+        .with_transformation(DataTransformerConfig(id_val="groupBy", options={"fields": fields}))
+        .override_by_name("node (count)", [DynamicConfigValue("displayName", "nodes")])
+    )
 
 
 def _series(title: str, query: str, unit: str, width: int, *, alias: str | None = None) -> timeseries.Panel:
@@ -245,18 +252,6 @@ def _number(title: str, query: str, width: int, *, alias: str | None = None) -> 
 
 def _table(title: str, query: str) -> table.Panel:
     return table.Panel().title(title).datasource(SOURCE).with_target(Target(query, shape="table")).height(8)
-
-
-def _label_mappings() -> list[ValueMapping]:
-    results = {
-        label.value: ValueMappingResult(text=label.value, color=colour, index=index)
-        for index, (label, colour) in enumerate(COLOURS.items())
-    }
-    return [ValueMap(results)]
-
-
-def _coloured_cells() -> DynamicConfigValue:
-    return DynamicConfigValue("custom.cellOptions", {"type": "color-background", "mode": "basic"})
 
 
 def _variable(name: str, query: str) -> QueryVariable:

@@ -26,6 +26,7 @@ _SHOWN: Final = f"$timeFilter AND {_CHOSEN}"
 _BY_NODE: Final = 'GROUP BY "site", "node"'
 _BY_TIME: Final = "GROUP BY time($__interval)"
 _BY_TIME_AND_NODE: Final = 'GROUP BY time($__interval), "site", "node"'
+_YEAR: Final = "time > now() - 365d"
 _NODE: Final = "$tag_site/$tag_node"
 
 
@@ -85,6 +86,15 @@ STATUS: Final = _select(
     _CHOSEN,
     _BY_NODE,
 )
+# A node reports when its state changes, which may be months ago; only for as long is it looked for.
+UPDATES: Final = _select(
+    'last("state") AS "state", "release", "reason", "progress", "agreed", "classified"',
+    '"update"',
+    f"{_YEAR} AND {_CHOSEN}",
+    _BY_NODE,
+)
+# Of each node; Grafana counts them, because InfluxQL groups by tags only and a model is none.
+MODELS: Final = _select('last("model") AS "model"', '"status"', f"{_YEAR} AND {_CHOSEN}", _BY_NODE)
 HEARD: Final = _over(
     "count", _select('last("emitted") AS "n"', '"telemetry"', f"time > now() - 30s AND {_CHOSEN}", _BY_NODE)
 )

@@ -23,6 +23,7 @@ from broker.contract.messages import (
     Versions,
 )
 from broker.contract.topics import NodeId
+from broker.contract.updates import TrialFigures, UpdateReport, UpdateState
 from dashboard.collector.influx_store import InfluxStore, Pace
 from dashboard.collector.records import Record
 from dashboard.collector.settings import InfluxSettings
@@ -173,5 +174,37 @@ def status() -> Callable[..., Record]:
         }
         message = NodeStatus(time_us=time_us, **(values | fields))
         return Record(node=NodeId(*node.split("/")), message=message, received_us=received_us)
+
+    return make
+
+
+@pytest.fixture
+def trial() -> TrialFigures:
+    """What a new model showed in 80 windows with speech, 75 of which the old one saw alike."""
+    return TrialFigures(
+        windows=210,
+        classified=80,
+        agreed=75,
+        p50_us=4_100,
+        p95_us=6_900,
+        scores=(0, 0, 0, 0, 2, 8, 20, 30, 15, 5),
+        labels={Label.NEUTRAL: 60, Label.PLEASANT: 20},
+    )
+
+
+@pytest.fixture
+def update() -> Callable[..., Record]:
+    """Return a function that makes an update report: wall clock of the node in µs, and any other field."""
+
+    def make(time_us: int, *, node: str = "lab/pi-1", **fields: object) -> Record:
+        values: dict[str, Any] = {
+            "boot_id": _BOOT,
+            "release": "factory/4",
+            "state": UpdateState.DOWNLOADING,
+            "reason": "",
+            "progress": 0.0,
+        }
+        message = UpdateReport(time_us=time_us, **(values | fields))
+        return Record(node=NodeId(*node.split("/")), message=message, received_us=time_us + 1_000)
 
     return make

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from broker.contract.decision import Label
+from broker.contract.updates import TrialFigures, UpdateState
 from dashboard.collector.records import Record
 from dashboard.collector.sqlite_store import SqliteStore
 
@@ -91,6 +92,16 @@ def test_nodes_are_served_as_json(console: Console, put: Callable[..., None], ev
     assert (node["site"], node["node"], node["presence"]) == ("home", "kitchen", "online")
     assert (node["emotion"]["label"], node["emotion"]["current"]) == ("pleasant", True)
     assert node["status"]["source"] == "replay: synthetic"
+
+
+def test_a_node_is_served_with_its_update(
+    console: Console, put: Callable[..., None], status: Make, update: Make, trial: TrialFigures
+) -> None:
+    now = _now()
+    put(status(now, now), update(now, state=UpdateState.TRIAL, progress=0.25, trial=trial))
+    (node,) = httpx.get(f"{console.url}api/v1/nodes").json()["nodes"]
+    assert (node["update"]["state"], node["update"]["release"]) == ("trial", "factory/4")
+    assert (node["update"]["progress"], node["update"]["trial"]["agreed"]) == (0.25, 75)
 
 
 def test_health_tells_a_missing_store_from_an_unreadable_one(console: Console, path: Path) -> None:

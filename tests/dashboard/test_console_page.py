@@ -18,6 +18,7 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from broker.contract.decision import Label
 from broker.contract.messages import Context
+from broker.contract.updates import TrialFigures, UpdateState
 from dashboard.collector.records import DeadLetter, Record, read_message
 from dashboard.collector.sqlite_store import SqliteStore
 
@@ -178,6 +179,31 @@ def test_each_node_has_a_card_and_the_charts_are_drawn(open_page: Open) -> None:
 
 
 @pytest.mark.usefixtures("fleet")
+def test_updates_are_told_on_the_card_and_for_the_whole_fleet(
+    open_page: Open, put: Put, update: Make, trial: TrialFigures
+) -> None:
+    page = open_page()
+    models = page.get_by_role("region", name="Models")
+    expect(models).to_contain_text("no update under way")
+    expect(models.get_by_role("listitem")).to_have_text(["factory/12 nodes"])
+    expect(models.get_by_role("table")).to_be_hidden()
+    card = page.get_by_role("article", name="Node vehicle/van")
+    expect(card.locator(".sv-update")).to_be_hidden()
+    put(_fresh(update(_now(), node="vehicle/van", state=UpdateState.TRIAL, progress=0.5, trial=trial)))
+    expect(card.locator(".sv-update")).to_contain_text("trial of factory/4: 50")
+    expect(models).to_contain_text("1 updating")
+    put(_fresh(update(_now(), node="vehicle/van", state=UpdateState.REJECTED, reason="too slow")))
+    expect(card.locator(".sv-update.sv-rejected")).to_contain_text("rejected factory/4: too slow")
+    row = models.get_by_role("table").locator("tbody tr")
+    expect(row).to_have_count(1)
+    for words in ("vehicle/van", "rejected factory/4: too slow", "factory/1"):
+        expect(row).to_contain_text(words)
+    put(_fresh(update(_now(), node="vehicle/van", state=UpdateState.IDLE)))
+    expect(card.locator(".sv-update")).to_be_hidden()
+    expect(models.get_by_role("table")).to_be_hidden()
+
+
+@pytest.mark.usefixtures("fleet")
 def test_a_new_event_appears_by_itself_and_nothing_else_moves(open_page: Open, put: Put, event: Make) -> None:
     page = open_page(width=390)
     card = page.get_by_role("article", name="Node vehicle/van")
@@ -223,24 +249,33 @@ def test_an_unreadable_store_is_said(open_page: Open, path: Path) -> None:
     expect(page.get_by_role("status")).to_contain_text("Store unreadable")
 
 
-def test_strings_from_the_network_are_shown_as_they_are(open_page: Open, put: Put, event: Make, status: Make) -> None:
+def test_strings_from_the_network_are_shown_as_they_are(
+    open_page: Open, put: Put, event: Make, status: Make, update: Make
+) -> None:
     now, evil = _now(), _EVIL
     put(status(now, now, source=evil, model=evil[:64]), _fresh(event(1, now, model=evil[:64])))
     put(read_message(f"sottovoce/v1/{evil}", b"{}", now))
+    put(update(now, state=UpdateState.REJECTED, reason=evil, release=evil[:64]))
     page = open_page()
     expect(page.get_by_role("article")).to_contain_text(evil)
     expect(page.get_by_role("article")).to_contain_text(evil[:64])
-    expect(page.get_by_role("table").first).to_contain_text(evil[:64])
+    expect(page.get_by_role("article").locator(".sv-update")).to_contain_text(f"rejected {evil[:64]}: {evil}")
+    expect(page.get_by_role("region", name="Models").get_by_role("listitem")).to_contain_text(evil[:64])
+    expect(page.get_by_role("table").first).to_contain_text(f"rejected {evil[:64]}: {evil}")
+    expect(page.get_by_role("table").nth(1)).to_contain_text(evil[:64])
     expect(page.get_by_role("table").last).to_contain_text(evil)
     assert page.locator("main img").count() == 0
     assert page.evaluate("window.evil") is None
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_nothing_is_wider_than_a_phone(open_page: Open, put: Put, event: Make, telemetry: Make, *, dark: bool) -> None:
+def test_nothing_is_wider_than_a_phone(
+    open_page: Open, put: Put, event: Make, telemetry: Make, update: Make, *, dark: bool
+) -> None:
     now, name = _now(), f"{'s' * 32}/{'n' * 32}"
     put(*[event(n, now - n * _S, node=name, model="m" * 64, label=Label.UNPLEASANT) for n in range(1, 30)])
     put(telemetry(1, now, node=name), read_message("t" * 256, b"{}", now))
+    put(update(now, node=name, state=UpdateState.REJECTED, reason="r" * 200, release="m" * 64))
     page = open_page(width=390, dark=dark)
     expect(page.locator(".sv-chart svg").last).to_be_visible()
     expect(page.get_by_role("table").last).to_contain_text("ttt")
@@ -288,7 +323,7 @@ def test_headings_and_names_are_there_for_a_screen_reader(open_page: Open) -> No
     page = open_page()
     expect(page.get_by_role("heading", level=1)).to_have_text("Sottovoce")
     expect(page.get_by_role("heading", level=2)).to_have_text(
-        ["Nodes", "Emotion over time", "Latency by stage", "Share of labels", "Latest events"]
+        ["Nodes", "Models", "Emotion over time", "Latency by stage", "Share of labels", "Latest events"]
     )
     expect(page.get_by_role("heading", level=3)).to_have_text(["kitchen", "van"])
     for name in ("A lane per node", "Median and 95th percentile", "Share of each label"):

@@ -12,11 +12,13 @@ import yaml
 
 from broker.contract.decision import Label
 from broker.contract.messages import EventLatency, Quantiles, Stage, StatusReason
+from broker.contract.updates import TrialFigures, UpdateState
 from dashboard.collector.influx_store import InfluxStore
 from dashboard.collector.records import DeadLetter, Record, dead_letter
 from dashboard.grafana import dashboards
 from dashboard.grafana.__main__ import main
-from dashboard.grafana.dashboards import COLOURS, FILE, dashboard_json
+from dashboard.grafana.dashboards import FILE, dashboard_json
+from dashboard.grafana.looks import COLOURS
 
 if TYPE_CHECKING:
     from tests.dashboard.influx_server import InfluxServer
@@ -69,6 +71,11 @@ _EXPECTED: Final[dict[str, list[tuple[Any, ...]]]] = {
     "Nodes heard in the last 30 s": [(None, 2, "")],
     "Processor": [(0, None, "car/van"), (1, 0.125, "car/van"), (0, 0.75, "lab/pi-1"), (1, None, "lab/pi-1")],
     "Memory": [(0, None, "car/van"), (1, 50_000_000, "car/van"), (0, 6_000_000, "lab/pi-1"), (1, None, "lab/pi-1")],
+    "Model updates": [
+        (None, "trial", "factory/2", "", 0.5, 75, 80, "car/van"),
+        (None, "rejected", "factory/2", "too slow", 1.0, None, None, "lab/pi-1"),
+    ],
+    "Nodes by model": [(None, "factory/1", "car/van"), (None, "factory/1", "lab/pi-1")],
     "Temperature": [(0, 56.0, "lab/pi-1"), (1, None, "lab/pi-1")],  # car/van tells none
 }
 
@@ -80,7 +87,24 @@ def start_us() -> int:
 
 
 @pytest.fixture
-def records(start_us: int, event: Make, telemetry: Make, status: Make) -> list[Record | DeadLetter]:
+def reports(start_us: int, update: Make, trial: TrialFigures) -> list[Record]:
+    """A refusal of three months ago, a trial under way, and what is too old to be told."""
+    release = {"release": "factory/2"}
+    months_ago = start_us - 90 * 24 * 60 * _MINUTE_US
+    rejected = {"state": UpdateState.REJECTED, "reason": "too slow", "progress": 1.0}
+    return [
+        update(months_ago - 60 * _S, state=UpdateState.VERIFYING, **release),
+        update(months_ago, **rejected, **release),
+        update(start_us - 5 * _S, node="car/van", **release),
+        update(start_us, node="car/van", state=UpdateState.TRIAL, progress=0.5, trial=trial, **release),
+        update(start_us - 400 * 24 * 60 * _MINUTE_US, node="lab/pi-2", state=UpdateState.IDLE),
+    ]
+
+
+@pytest.fixture
+def records(
+    start_us: int, event: Make, telemetry: Make, status: Make, reports: list[Record]
+) -> list[Record | DeadLetter]:
     """Two minutes of two nodes, as they arrive at the collector."""
 
     def total(latency_us: int) -> EventLatency:
@@ -139,6 +163,7 @@ def records(start_us: int, event: Make, telemetry: Make, status: Make) -> list[R
         status(start_us, start_us - 30 * 24 * 60 * _MINUTE_US),
         status(start_us, start_us, node="car/van"),
         status(start_us, start_us + 1, node="car/van", online=False, reason=StatusReason.LOST),
+        *reports,
         dead_letter("a/b", b"x", "no JSON", start_us),
         dead_letter("a/b", b"y", "no JSON", start_us),
     ]
@@ -240,6 +265,30 @@ def test_labels_have_one_colour_each_everywhere() -> None:
     assert by_name == COLOURS
     for mapping in (timeline, *mappings["value"]):
         assert {name: result["color"] for name, result in mapping["options"].items()} == COLOURS
+
+
+def test_every_state_of_an_update_has_a_colour_and_failures_the_same_one() -> None:
+    (cells, mappings), _ = (each["properties"] for each in _PANELS["Model updates"]["fieldConfig"]["overrides"])
+    assert cells["value"]["type"] == "color-background"
+    colours = {name: result["color"] for name, result in mappings["value"][0]["options"].items()}
+    assert colours.keys() == set(UpdateState)
+    assert {state for state in UpdateState if colours[state] == COLOURS[Label.UNPLEASANT]} == {
+        UpdateState.REJECTED,
+        UpdateState.ROLLING_BACK,
+    }
+
+
+def test_nodes_are_counted_by_model() -> None:
+    (counting,) = _PANELS["Nodes by model"]["transformations"]
+    assert counting == {
+        "id": "groupBy",
+        "options": {
+            "fields": {
+                "model": {"operation": "groupby"},
+                "node": {"operation": "aggregate", "aggregations": ["count"]},
+            }
+        },
+    }
 
 
 def test_panels_have_their_own_numbers_and_do_not_overlap() -> None:

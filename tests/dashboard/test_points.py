@@ -10,6 +10,7 @@ import pytest
 
 from broker.contract.errors import MessageError
 from broker.contract.messages import Stage
+from broker.contract.updates import TrialFigures, UpdateState
 from dashboard.collector.points import Point, dead_letter_point, line, points
 from dashboard.collector.records import DeadLetter, Record
 
@@ -42,8 +43,8 @@ def test_telemetry_without_temperature_leaves_the_field_out(telemetry: Make) -> 
     assert "temperature_c" not in points(telemetry(3, _TIME_US, temperature_c=None))[0].fields
 
 
-def test_a_message_that_comes_later_again_is_the_same_point(event: Make, telemetry: Make) -> None:
-    for record in (event(1, _TIME_US), telemetry(1, _TIME_US)):
+def test_a_message_that_comes_later_again_is_the_same_point(event: Make, telemetry: Make, update: Make) -> None:
+    for record in (event(1, _TIME_US), telemetry(1, _TIME_US), update(_TIME_US)):
         again = msgspec.structs.replace(record, received_us=record.received_us + 60_000_000)
         assert [line(point) for point in points(again)] == [line(point) for point in points(record)]
 
@@ -63,6 +64,22 @@ def test_a_will_that_was_written_before_the_birth_is_the_later_status(status: Ma
     assert will.time_ns > birth.time_ns
 
 
+def test_an_update_report_holds_what_is_known_of_release_and_trial(update: Make, trial: TrialFigures) -> None:
+    (bare,) = points(update(_TIME_US, release=None, state=UpdateState.IDLE))
+    assert line(bare) == (
+        f'update,site=lab,node=pi-1 boot_id="0123456789abcdef",time_us={_TIME_US}i,state="idle",reason="",progress=0.0 '
+        f"{_TIME_US}000"
+    )
+    (full,) = points(update(_TIME_US, state=UpdateState.REJECTED, trial=trial))
+    assert (full.fields["release"], full.fields["classified"], full.fields["p95_us"]) == ("factory/4", 80, 6_900)
+    assert not {"scores", "labels"} & full.fields.keys()
+
+
+def test_two_states_of_one_microsecond_are_two_points_in_their_order(update: Make) -> None:
+    times = [points(update(_TIME_US, state=state))[0].time_ns for state in UpdateState]
+    assert times == sorted(set(times))
+
+
 def test_a_dead_letter_says_where_and_why_and_nothing_of_the_payload() -> None:
     point = dead_letter_point(_LETTER, 1_007)
     assert point.fields == {"topic": "a/b", "reason": "no JSON", "size_bytes": 3}
@@ -80,12 +97,15 @@ def test_a_text_that_looks_like_line_protocol_stays_inside_its_quotes() -> None:
     assert line(point) == 'status source="a \\"b\\" \\\\ c,d=1 2" 1'
 
 
-def test_the_guide_lists_exactly_the_measurements_tags_and_fields(event: Make, telemetry: Make, status: Make) -> None:
+def test_the_guide_lists_exactly_the_measurements_tags_and_fields(
+    event: Make, telemetry: Make, status: Make, update: Make, trial: TrialFigures
+) -> None:
     words: dict[type, str] = {bool: "boolean", int: "integer", float: "float", str: "string"}
     samples = [
         *points(event(1, _TIME_US)),
         *points(telemetry(1, _TIME_US))[:2],
         *points(status(1, _TIME_US)),
+        *points(update(_TIME_US, trial=trial)),
         dead_letter_point(_LETTER, 1),
     ]
     made = {

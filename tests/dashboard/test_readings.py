@@ -12,6 +12,7 @@ from broker.contract.decision import Label
 from broker.contract.errors import StoreError
 from broker.contract.messages import Quantiles, Stage, StatusReason
 from broker.contract.topics import NodeId
+from broker.contract.updates import TrialFigures, UpdateState
 from broker.database import open_database
 from dashboard.collector.records import DeadLetter, Record, read_message
 from dashboard.collector.sqlite_store import SqliteStore
@@ -112,6 +113,48 @@ def test_live_shows_each_node_with_its_last_word(
     assert (kitchen.emotion.label, kitchen.emotion.confidence) == (Label.PLEASANT, 0.5)
     assert kitchen.health is not None
     assert (kitchen.health.p50_us, kitchen.health.p95_us, kitchen.health.outbox_depth) == (120_000, 170_000, 7)
+
+
+def test_live_shows_the_last_update_report_of_each_node(
+    reader: SqliteReader, put: Put, status: Make, update: Make, trial: TrialFigures
+) -> None:
+    put(
+        status(_NOW, _NOW),
+        update(_NOW - 9 * _S, progress=0.2),
+        update(_NOW - 8 * _S, progress=0.4),
+        update(_NOW - 5 * _S, state=UpdateState.TRIAL, progress=0.5, reason="it is quiet", trial=trial),
+        update(_NOW - 7 * _S, node="car/van", state=UpdateState.IDLE, release=None),
+        status(_NOW, _NOW, node="home/kitchen"),
+    )
+    van, kitchen, pi = reader.live(_NOW).nodes
+    assert kitchen.update is None
+    assert van.update is not None
+    assert (van.id, van.model, van.update.release, van.update.trial) == (NodeId("car", "van"), None, None, None)
+    assert pi.update is not None
+    assert (pi.update.state, pi.update.release, pi.update.reason) == (UpdateState.TRIAL, "factory/4", "it is quiet")
+    assert (pi.update.progress, pi.update.time_us, pi.model) == (0.5, _NOW - 5 * _S, "factory/1")
+    assert pi.update.trial is not None
+    assert (pi.update.trial.classified, pi.update.trial.agreed, pi.update.trial.p95_us) == (80, 75, 6_900)
+
+
+def test_a_store_whose_collector_knows_no_update_reports_is_read_without_them(
+    path: Path, reader: SqliteReader, put: Put, event: Make
+) -> None:
+    put(event(1, _NOW))
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("DROP TABLE update_report")
+    (node,) = reader.live(_NOW).nodes
+    assert node.update is None
+
+
+def test_a_state_of_a_newer_version_is_an_error_in_words(
+    path: Path, reader: SqliteReader, put: Put, update: Make
+) -> None:
+    put(update(_NOW))
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE update_report SET state = 'dreaming'")
+    with pytest.raises(StoreError, match=r"the store holds 'dreaming', this version knows idle, .* upgrade"):
+        reader.live(_NOW)
 
 
 def test_the_last_event_is_the_one_with_the_highest_number_whatever_the_clock_says(
@@ -238,8 +281,10 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def test_no_refresh_reads_a_table_from_end_to_end(path: Path, put: Put, event: Make, statements: list[str]) -> None:
-    put(event(1, _NOW))
+def test_no_refresh_reads_a_table_from_end_to_end(
+    path: Path, put: Put, event: Make, update: Make, statements: list[str]
+) -> None:
+    put(event(1, _NOW), update(_NOW))
     reader = SqliteReader(path)
     reader.live(_NOW)
     for span in Span:

@@ -14,6 +14,7 @@ from broker.contract.decision import Label
 from broker.contract.errors import StoreError
 from broker.contract.messages import Quantiles, Stage
 from broker.contract.topics import NodeId
+from broker.contract.updates import TrialFigures, UpdateState
 from dashboard.collector.influx_store import InfluxStore
 from dashboard.collector.records import DeadLetter, Record, read_message
 from dashboard.console.influx_reader import InfluxReader
@@ -95,6 +96,33 @@ def test_live_shows_each_node_with_its_last_word(
     assert kitchen.health is not None
     assert (kitchen.health.p50_us, kitchen.health.p95_us, kitchen.health.outbox_depth) == (120_000, 170_000, 7)
     assert [each.seq for each in live.events] == list(range(36, 36 - EVENTS_SHOWN, -1))
+
+
+def test_live_shows_the_last_update_report_of_each_node(
+    reader: InfluxReader, put: Put, status: Make, update: Make, trial: TrialFigures
+) -> None:
+    now = time.time_ns() // 1000
+    put(
+        [status(now, now), update(now - 90 * 86_400 * _S, node="car/van", state=UpdateState.IDLE, release=None)],
+        [update(now - 9 * _S, progress=0.9), update(now - 5 * _S, state=UpdateState.TRIAL, progress=0.5, trial=trial)],
+    )
+    van, pi = reader.live(now).nodes
+    assert van.update is not None
+    assert (van.update.state, van.update.release, van.update.trial) == (UpdateState.IDLE, None, None)
+    assert pi.update is not None
+    assert (pi.update.state, pi.update.release, pi.update.reason) == (UpdateState.TRIAL, "factory/4", "")
+    assert (pi.update.progress, pi.update.time_us, pi.model) == (0.5, now - 5 * _S, "factory/1")
+    assert pi.update.trial is not None
+    assert (pi.update.trial.classified, pi.update.trial.agreed, pi.update.trial.p95_us) == (80, 75, 6_900)
+
+
+def test_live_reads_reports_of_which_none_names_a_release_or_has_a_trial(
+    reader: InfluxReader, put: Put, update: Make
+) -> None:
+    put([update(time.time_ns() // 1000, state=UpdateState.IDLE, release=None)])
+    (node,) = reader.live(time.time_ns() // 1000).nodes
+    assert node.update is not None
+    assert (node.update.release, node.update.trial) == (None, None)
 
 
 def test_history_has_events_windows_and_stages(reader: InfluxReader, put: Put, event: Make, telemetry: Make) -> None:
