@@ -1,7 +1,8 @@
-"""A small certificate authority of one's own: for the broker, for every node and for every collector.
+"""A small certificate authority of one's own: for the broker, every node, every collector and the release program.
 
     python -m deploy.certificates --out certs --server broker.lan,192.0.2.7 --client home/kitchen --client collector
     python -m deploy.certificates --out certs --client home/bedroom        (later, by the same authority)
+    python -m deploy.certificates --out certs --client release --client watcher        (for model updates)
 
     certs/ca.crt        everybody's copy: whom to trust
     certs/ca.key        signs; whoever has it can be any node. Keep it away from the broker and the nodes
@@ -84,11 +85,11 @@ def issue_server(folder: Path, names: Sequence[str], days: int = CERTIFICATE_DAY
 
 
 def issue_client(folder: Path, name: str, days: int = CERTIFICATE_DAYS) -> Path:
-    """Return the new certificate of a node or a collector, by the authority in the folder.
+    """Return the new certificate of one of the broker's clients, by the authority in the folder.
 
     Args:
         folder: where `make_authority` was.
-        name: MQTT user name: `<site>/<node>`, or a collector's name.
+        name: MQTT user name: `<site>/<node>`, a collector's name, `release` or `watcher`.
         days: how long it is valid.
 
     Raises:
@@ -122,7 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the authority and all files are")
     parser.add_argument("--server", metavar="NAME[,NAME]", help="the broker's host names and IP addresses")
-    parser.add_argument("--client", action="append", default=[], metavar="NAME", help="<site>/<node>, or a collector")
+    parser.add_argument(
+        "--client", action="append", default=[], metavar="NAME", help="<site>/<node>, a collector, release or watcher"
+    )
     parser.add_argument("--days", type=int, default=CERTIFICATE_DAYS, help="validity (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     return exit_with_one_line("sottovoce-certificates", lambda: _run(chosen))

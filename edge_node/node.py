@@ -7,6 +7,7 @@ import platform
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from broker.contract.bundle import Manifest, read_bundle
 from broker.contract.errors import BundleError, StoreError
@@ -26,13 +27,18 @@ from edge_node.outbox import Outbox
 from edge_node.pipeline import Heard, Pipeline
 from edge_node.publisher import Publisher
 from edge_node.replay import Replay
-from edge_node.settings import NodeSettings, SourceSettings
-from edge_node.sources import Source
+from edge_node.settings import NodeSettings, SourceSettings, UpdateSettings
+from edge_node.sources import Block, Source
 from edge_node.telemetry import Meter, clock_synced, rss_bytes, temperature_c
+
+if TYPE_CHECKING:
+    from edge_node.ota.service import Updates
 
 __all__ = ["Node", "load_pipeline", "open_source"]
 
 _log = logging.getLogger(__name__)
+
+Loaded = tuple[Manifest, Pipeline]
 
 
 class Node:
@@ -51,13 +57,22 @@ class Node:
             python=platform.python_version(),
             litert=litert_version(),
         )
-        self._manifest, self._pipeline = load_pipeline(settings.bundle)
+        self._floor = load_pipeline(settings.bundle)
+        self._updates = None if settings.update is None else self._open_updates(settings.update)
+        chosen = None if self._updates is None else self._updates.choose(_pipeline_of)
+        self._manifest, self._pipeline = chosen or self._floor
         self._source = open_source(settings.source)
         self._outbox = Outbox(settings.outbox)
         self._outbox.belong_to(settings.identity)
         self._meter = Meter()
         self._publisher = Publisher(
-            settings.identity, settings.broker, settings.outbox, status=self._status, meter=self._meter
+            settings.identity,
+            settings.broker,
+            settings.outbox,
+            status=self._status,
+            meter=self._meter,
+            subscribe_to=() if self._updates is None else self._updates.subscribe_to,
+            hand_on=None if self._updates is None else self._updates.hear,
         )
         self._told_of_refusal = False
 
@@ -69,21 +84,58 @@ class Node:
             RuntimeError: the publisher has failed by a defect of its own.
         """
         self._publisher.start()
+        if self._updates is not None:
+            self._updates.start(self._publisher.say)
         _log.info("%s listens to %s with model %s", self._settings.identity, self._source.description, self._model)
         try:
             self._report()  # the first says where the counters stand
             due_ns = time.monotonic_ns()
             for block in self._source.blocks(stop):
-                for heard in self._pipeline.hear(block):
-                    self._note(heard)
+                heard = list(self._pipeline.hear(block))
+                for each in heard:
+                    self._note(each)
+                if self._updates is not None:
+                    self._update(self._updates, block, heard)
                 if time.monotonic_ns() - due_ns >= self._settings.telemetry.interval_s * 1e9:
                     due_ns = time.monotonic_ns()
                     self._report()
             self._report()
         finally:
+            if self._updates is not None:
+                self._updates.stop()
             delivered = self._publisher.stop(self._settings.drain_s)
             self._outbox.close()
         return delivered
+
+    def _open_updates(self, settings: UpdateSettings) -> "Updates":
+        from edge_node.ota.service import Updates  # noqa: PLC0415 -- a node without updates holds none of it in memory
+        from edge_node.ota.updater import Me  # noqa: PLC0415 -- likewise
+
+        me = Me(
+            node=self._settings.identity,
+            boot_id=self._boot_id,
+            floor=self._floor[0].identity,
+            litert=self._versions.litert,
+            channel=settings.channel,
+        )
+        return Updates(settings, me)
+
+    def _update(self, updates: "Updates", block: Block, heard: list[Heard]) -> None:
+        """Let updates hear what the model in use made of a block, and change to another model if one is to run."""
+        updates.heard(block, heard)
+        if (change := updates.take()) is None:
+            return
+        if change.held is None or change.data is None:
+            self._manifest, self._pipeline = self._floor
+            self._pipeline.forget()
+        else:
+            try:
+                self._manifest, self._pipeline = _pipeline_of(change.data, change.held.release)
+            except BundleError as error:
+                updates.unusable(change.held, str(error))
+                return
+        updates.changed(change.held)
+        _log.info("model %s runs from now on", self._model)
 
     @property
     def _model(self) -> str:
@@ -180,7 +232,7 @@ class Node:
         )
 
 
-def load_pipeline(bundle_path: str | None) -> tuple[Manifest, Pipeline]:
+def load_pipeline(bundle_path: str | None) -> Loaded:
     """Return a pipeline around a model that has proved itself on its golden vectors.
 
     Raises:
@@ -192,6 +244,10 @@ def load_pipeline(bundle_path: str | None) -> tuple[Manifest, Pipeline]:
     except (OSError, ValueError) as error:  # ValueError: a null byte
         msg = f"{where}: {getattr(error, 'strerror', error)}; name a model bundle"
         raise BundleError(msg) from error
+    return _pipeline_of(data, where)
+
+
+def _pipeline_of(data: bytes, where: str) -> Loaded:
     bundle = read_bundle(data, where)
     return bundle.manifest, Pipeline(bundle.manifest, verify(bundle, where))
 

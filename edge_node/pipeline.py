@@ -74,6 +74,10 @@ class Pipeline:
             capture_us = max(0, taken_ns - window.captured_ns) // 1000
             yield self._judge(window, capture_us, (resampled_ns - taken_ns) // 1000)
 
+    def forget(self) -> None:
+        """Begin a new stream with the next block, as after a gap."""
+        self._block_rate_hz = 0
+
     def _judge(self, window: Window, capture_us: int, resample_us: int) -> Heard:
         spec = self._manifest.decision
         if window.level_dbfs < spec.silent_below_dbfs:

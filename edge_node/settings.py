@@ -11,7 +11,7 @@ from broker.contract.topics import NodeId
 from broker.settings import BrokerSettings
 from edge_node.outbox import OutboxSettings
 
-__all__ = ["NodeSettings", "SourceSettings", "TelemetrySettings"]
+__all__ = ["NodeSettings", "SourceSettings", "TelemetrySettings", "UpdateSettings"]
 
 
 class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +48,31 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     interval_s: Annotated[float, Meta(ge=1, le=600)] = 10.0
 
 
+class UpdateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[update]`: where new models come from, and what they must show on this device before they run."""
+
+    anchor: Annotated[str, Meta(min_length=1)]
+    """Path of the first root, `1.root.json`, which came with this node's certificate."""
+    channel: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")] = "stable"
+    folder: Annotated[str, Meta(min_length=1)] = "sottovoce-update"
+    """Where models, metadata and the record of updates are kept; made when missing."""
+    clock: Literal["synchronised", "trusted"] = "synchronised"
+    """No update before the kernel says that a time server sets the clock. `trusted` is for a clock that is right without
+    the kernel's knowledge: a battery, a virtual machine, a container."""
+    budget_ms: Annotated[float, Meta(gt=0, le=10_000)] = 100.0
+    """Longest time of one window, features and inference, that a new model may take on this device."""
+    memory_mib: Annotated[int, Meta(ge=16, le=65_536)] = 256
+    """What a child process that runs a new model may take, beyond its libraries."""
+    trial_windows: Annotated[int, Meta(ge=1, le=1_000_000)] = 120
+    """Windows that a new model judges beside the one in use before it may take over."""
+    trial_most_s: Annotated[float, Meta(gt=0, le=604_800)] = 900.0
+    """The trial ends after this long with what was heard by then."""
+    agreement_at_least: Annotated[float, Meta(ge=0, le=1)] = 0.4
+    """Share of the trial's windows on which a new model must agree with the old one, where there were enough."""
+    lasting_windows: Annotated[int, Meta(ge=1, le=1_000_000)] = 20
+    """Windows that a model must judge by itself before it counts as one that works."""
+
+
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One node."""
 
@@ -65,6 +90,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     broker: BrokerSettings = BrokerSettings()
     outbox: OutboxSettings = OutboxSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    update: UpdateSettings | None = None
+    """None: this node takes no updates."""
 
     def __post_init__(self) -> None:
         """Refuse impossible names.

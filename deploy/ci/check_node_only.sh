@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Proves that a node needs nothing of the other roles: builds the wheel, installs it with the extra [node] into a
-# clean environment, looks for packages that must not be there, and labels a recording made on the spot.
+# clean environment, looks for packages that must not be there, labels a recording made on the spot, and checks the
+# signatures of a repository of releases made on the spot.
 #
 # Needs: Python >= 3.11 with venv (PYTHON names another than python3), and a package index or a filled pip cache.
 set -euo pipefail
@@ -58,4 +59,36 @@ labels = [window["label"] or "silence" for window in heard["windows"]]
 assert any(window["latency_us"] for window in heard["windows"]), f"nothing was classified: {labels}"
 print(f"check_node_only: sottovoce-node classify, model {heard['model']}: {', '.join(labels)}")
 EOP
+
+venv/bin/python - <<'EOP'
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from broker.contract.errors import Refusal, TrustError
+from edge_node.ota.trust import ask
+from training.release.opening import init  # what signs needs no package beyond those that check
+
+metadata = Path("releases", "metadata")
+init(metadata.parent, lambda _: "of this check alone", datetime.now(UTC))
+
+
+def refusal() -> Refusal:
+    try:
+        ask(metadata, Path("trusted"), metadata / "1.root.json", "stable")
+    except TrustError as error:
+        return error.refusal
+    sys.exit("check_node_only: a channel that nobody has published was offered")
+
+
+found = [refusal()]  # that nothing is signed for the channel is said after every signature was found good
+signed = (metadata / "timestamp.json").read_text()
+where = signed.index('"sig":') + len('"sig": "')
+other = "0" if signed[where] != "0" else "1"
+(metadata / "timestamp.json").write_text(signed[:where] + other + signed[where + 1 :])
+found.append(refusal())
+if found != [Refusal.UNKNOWN_CHANNEL, Refusal.WRONG_KEY]:
+    sys.exit(f"check_node_only: good signatures, then a changed one: {found}")
+EOP
+log "signatures of releases: good ones accepted, a changed one refused"
 log "done in ${SECONDS}s"

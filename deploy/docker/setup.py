@@ -5,15 +5,13 @@
 
 `prepare` runs by itself before every other service. What exists is kept; the ACL and the broker's names follow
 the environment. The folder `private` holds the authority's key and is mounted by this service alone, which has
-no network.
+no network. A new node gets the anchor of the releases, if the service `release` has a repository by then.
 """
 
 import argparse
-import io
 import os
 import secrets
 import sys
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -23,29 +21,23 @@ import msgspec
 from broker.contract.errors import SettingsError, exit_with_one_line
 from broker.contract.generate import access_rules
 from broker.contract.messages import Context
-from broker.contract.topics import NodeId
+from broker.contract.topics import RELEASE_USER, WATCHER_USER, NodeId
 from deploy.certificates import file_stem, issue_client, issue_server, make_authority
+from deploy.docker.enrolment import ANCHOR, node_settings, read_anchor, write_archive
 
 __all__ = ["READERS", "Reader", "main"]
 
-_SECRETS: Final = ("influxdb-password", "influxdb-token", "influxdb-reader-password", "grafana-password")
+_SECRETS: Final = (
+    "influxdb-password",
+    "influxdb-token",
+    "influxdb-reader-password",
+    "grafana-password",
+    "release-passphrase",
+)
 _HEALTH: Final = "health"
+_OTHER_USERS: Final = (_HEALTH, RELEASE_USER, WATCHER_USER)
 _INFLUXDB_UID: Final = 1000
 _OWN_UID: Final = 10001
-_NODE_SETTINGS: Final = """\
-site = "{site}"
-node = "{node}"
-context = "{context}"
-
-[broker]
-host = "{host}"
-ca_file = "/etc/sottovoce/ca.crt"
-cert_file = "/etc/sottovoce/client.crt"
-key_file = "/etc/sottovoce/client.key"
-
-[outbox]
-path = "/var/lib/sottovoce/outbox.sqlite"
-"""
 
 
 class Reader(msgspec.Struct, frozen=True):
@@ -68,8 +60,20 @@ READERS: Final = (
     ),
     Reader("influxdb", _INFLUXDB_UID, {name: f"influxdb-{name}" for name in ("password", "token", "reader-password")}),
     Reader("grafana", 472, {"password": "grafana-password", "reader-password": "influxdb-reader-password"}),
+    Reader(
+        "release",
+        _OWN_UID,
+        {
+            "ca.crt": "ca.crt",
+            "client.crt": f"{RELEASE_USER}.crt",
+            "client.key": f"{RELEASE_USER}.key",
+            "watcher.crt": f"{WATCHER_USER}.crt",
+            "watcher.key": f"{WATCHER_USER}.key",
+            "online-passphrase": "release-passphrase",
+        },
+    ),
 )
-"""Services of others; their users are those of their images. Clients of the broker are found by their folders."""
+"""Services that read other things; users are those of their images. Other clients of the broker are found by folder."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     node = commands.add_parser("node", help="write a node's settings and certificate to stdout, as a tar archive")
     node.add_argument("name", metavar="SITE/NODE")
     node.add_argument("--context", required=True, choices=[each.value for each in Context], help="what kind of place")
+    node.add_argument(
+        "--anchor", type=Path, metavar="FILE", help="first root of the releases that it may run (default: `release`'s)"
+    )
     chosen = parser.parse_args(arguments)
     run = {"prepare": _prepare, "password": _password, "node": _node}[chosen.command]
     return exit_with_one_line("setup", lambda: run(chosen))
@@ -91,29 +98,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _prepare(chosen: argparse.Namespace) -> int:
     private: Path = chosen.private
     collectors, nodes = _listed("SOTTOVOCE_COLLECTORS"), _listed("SOTTOVOCE_NODES")
+    if taken := set(collectors) & set(_OTHER_USERS):
+        msg = f"SOTTOVOCE_COLLECTORS: {min(taken)!r} is another program's user name; name the collector otherwise"
+        raise SettingsError(msg)
     if not (private / "ca.crt").exists():
         make_authority(private)
     _certify_broker(private, _listed("SOTTOVOCE_BROKER_NAMES"))
-    for name in (_HEALTH, *collectors, *nodes):
+    for name in (*_OTHER_USERS, *collectors, *nodes):
         if not (private / f"{file_stem(name)}.crt").exists():
             issue_client(private, name)
     for name in _SECRETS:
         if not (private / name).exists():
             _write(private / name, secrets.token_hex(24).encode(), 0)
     _write(private / "acl", access_rules(collectors).encode(), 0)
-    clients = [
+    _hand_out(private, chosen.out, [file_stem(name) for name in (*collectors, *nodes)])
+    return 0
+
+
+def _hand_out(private: Path, out: Path, clients: Sequence[str]) -> None:
+    """Put what each reader may read into its folder."""
+    certificates = [
         Reader(stem, _OWN_UID, {"ca.crt": "ca.crt", "client.crt": f"{stem}.crt", "client.key": f"{stem}.key"})
-        for stem in map(file_stem, (*collectors, *nodes))
+        for stem in clients
     ]
-    for reader in (*READERS, *clients):
-        folder = chosen.out / reader.name
+    for reader in (*READERS, *certificates):
+        folder = out / reader.name
         if folder.is_dir():  # a client that runs elsewhere has none
             for name, source in reader.files.items():
                 _write(folder / name, (private / source).read_bytes(), reader.uid)
             sys.stdout.write(f"{reader.name}: {', '.join(reader.files)}\n")
-    for folder in sorted(chosen.out.glob("*-token")):  # InfluxDB's init script puts a token into each
+    for folder in sorted(out.glob("*-token")):  # InfluxDB's init script puts a token into each
         _give(folder, _INFLUXDB_UID)
-    return 0
 
 
 def _certify_broker(private: Path, names: Sequence[str]) -> None:
@@ -139,22 +154,34 @@ def _node(chosen: argparse.Namespace) -> int:
     stem = file_stem(chosen.name)
     site, _, name = chosen.name.partition("/")
     node = NodeId(site, name)
+    anchor = _anchor(chosen.anchor)
     if not (private / f"{stem}.crt").exists():
         issue_client(private, chosen.name)
     host = _listed("SOTTOVOCE_BROKER_NAMES")[-1]
-    settings = _NODE_SETTINGS.format(site=node.site, node=node.node, context=chosen.context, host=host)
+    settings = node_settings(node, Context(chosen.context), host, updates=anchor is not None)
     files = {
         "ca.crt": authority,
         "client.crt": (private / f"{stem}.crt").read_bytes(),
         "client.key": (private / f"{stem}.key").read_bytes(),
         "node.toml": settings.encode(),
     }
-    with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
-        for file, content in files.items():
-            entry = tarfile.TarInfo(f"{stem}/{file}")
-            entry.size, entry.mode = len(content), 0o600
-            archive.addfile(entry, io.BytesIO(content))
+    if anchor is None:
+        sys.stderr.write(f"setup: {node} takes no model updates: no repository of releases yet, and no --anchor FILE\n")
+    else:
+        files["root.json"] = anchor
+    write_archive(sys.stdout.buffer, stem, files)
     return 0
+
+
+def _anchor(named: Path | None) -> bytes | None:
+    """Return the anchor in the file that was named, else that of the service `release`; None: it has none yet."""
+    try:
+        return read_anchor(named or ANCHOR)
+    except FileNotFoundError as error:
+        if named is None:
+            return None
+        msg = f"--anchor {named}: no such file; name the first root of the releases, metadata/1.root.json"
+        raise SettingsError(msg) from error
 
 
 def _prepared(private: Path, name: str) -> bytes:

@@ -11,11 +11,14 @@ import msgspec
 import pytest
 import yaml
 
+from broker.contract.topics import RELEASE_USER, WATCHER_USER
 from broker.settings import read_settings
 from dashboard.collector.settings import CollectorSettings
 from dashboard.console.settings import ConsoleSettings
+from deploy.docker.enrolment import ANCHOR
 from deploy.docker.setup import READERS
 from edge_node.settings import NodeSettings
+from training.release.settings import TEMPLATE, ReleaseSettings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -23,6 +26,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "deploy" / "docker" / "Dockerfile").read_text(encoding="utf-8")
 STAGES = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL))
 ONE_SHOT = "setup"
+CAPABILITIES = {"CHOWN", "DAC_READ_SEARCH"}
 LONG_RUNNING = sorted(set(SERVICES) - {ONE_SHOT})
 
 every_service = pytest.mark.parametrize("name", sorted(SERVICES))
@@ -44,6 +48,12 @@ def _stage(name: str) -> str | None:
     return None if build is None else STAGES[build["target"]]
 
 
+def _user(name: str) -> str:
+    """Return the user and group that a service runs as."""
+    user: str = SERVICES[name].get("user") or re.findall(r"^USER (.+)$", _stage(name) or "", re.MULTILINE)[-1]
+    return user
+
+
 @every_service
 def test_compose_service_is_hardened(name: str) -> None:
     service = SERVICES[name]
@@ -52,15 +62,14 @@ def test_compose_service_is_hardened(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not {"privileged", "pid", "ipc", "devices"} & set(service)
     assert service.get("network_mode") == ("none" if name == ONE_SHOT else None)
-    assert set(service.get("cap_add", ())) <= ({"CHOWN"} if name == ONE_SHOT else set())
+    assert set(service.get("cap_add", ())) == (CAPABILITIES if name == ONE_SHOT else set())
     assert "docker.sock" not in str(service)
     assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
 
 
 @every_long_running_service
 def test_compose_service_is_no_root(name: str) -> None:
-    user = SERVICES[name].get("user") or re.findall(r"^USER (.+)$", _stage(name) or "", re.MULTILINE)[-1]
-    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", _user(name))
 
 
 @every_long_running_service
@@ -107,7 +116,7 @@ def test_compose_influxdb_has_no_way_out() -> None:
 @every_service
 def test_compose_environment_holds_no_secret(name: str) -> None:
     for variable, value in SERVICES[name].get("environment", {}).items():
-        if re.search("PASSWORD|TOKEN|SECRET|KEY", variable):
+        if re.search("PASSWORD|PASSPHRASE|TOKEN|SECRET|KEY", variable):
             assert variable.endswith("_FILE")
             assert value.startswith("/run/")
 
@@ -133,6 +142,7 @@ def test_compose_identity_is_mounted_by_its_reader_alone() -> None:
             if source.endswith("-identity") and name != ONE_SHOT:
                 assert mode == "ro"
     assert mounted["private"] == {ONE_SHOT}
+    assert mounted["releases"] == {ONE_SHOT, "release"}
     for volume in COMPOSE["volumes"]:
         if volume.endswith("-identity"):
             assert mounted[volume] == {ONE_SHOT, volume.removesuffix("-identity")}
@@ -144,7 +154,7 @@ def test_compose_setup_hands_out_what_the_others_expect() -> None:
     handed = {target.removeprefix("/out/") for _, target, _ in _mounts(ONE_SHOT) if target.startswith("/out/")}
     assert {reader.name for reader in READERS} < handed
     users = {reader.name: f"{reader.uid}:{reader.uid}" for reader in READERS}
-    assert users == {name: SERVICES[name]["user"] for name in users}
+    assert users == {name: _user(name) for name in users}
     files = {reader.name: set(reader.files) for reader in READERS}
     told = str(SERVICES["influxdb"]) + (ROOT / "deploy/docker/influxdb-init.sh").read_text(encoding="utf-8")
     assert set(re.findall(r"/run/identity/([a-z-]+)", told)) == files["influxdb"]
@@ -152,6 +162,38 @@ def test_compose_setup_hands_out_what_the_others_expect() -> None:
     assert set(re.findall(r"/run/identity/([a-z-]+)", told)) == files["grafana"]
     told = str(SERVICES["mosquitto"]) + (ROOT / "broker/mosquitto/mosquitto.conf").read_text(encoding="utf-8")
     assert set(re.findall(r"/mosquitto/identity/([a-z.]+)", told)) == files["mosquitto"]
+    told = str(SERVICES["release"]) + (ROOT / "deploy/docker/release.toml").read_text(encoding="utf-8")
+    assert set(re.findall(r"/run/identity/([a-z.-]+)", told)) == files["release"]
+
+
+def test_compose_setup_reads_the_anchor_where_the_release_service_keeps_its_repository() -> None:
+    ((_, kept, _),) = [mount for mount in _mounts("release") if mount[0] == "releases"]
+    ((_, read, mode),) = [mount for mount in _mounts(ONE_SHOT) if mount[0] == "releases"]
+    assert (kept, mode) == (read, "ro")
+    (folder,) = re.findall(r"^ENV SOTTOVOCE_RELEASES=(.+)$", STAGES["release"], re.MULTILINE)
+    assert Path(folder).parent == Path(kept), "`init` renames a folder into place, which no mount point can be"
+    assert Path(folder, "metadata", "1.root.json") == ANCHOR
+    assert STAGES["base"].count(f"--mode=0750 {kept}"), "a new volume is its user's, as the folder in the image is"
+
+
+def test_compose_release_settings_name_the_broker_as_both_users() -> None:
+    text = (ROOT / "deploy/docker/release.toml").read_text(encoding="utf-8")
+    settings = msgspec.convert(tomllib.loads(TEMPLATE + text), ReleaseSettings)
+    files = {reader.name: reader.files for reader in READERS}["release"]
+    for broker, user in ((settings.broker, RELEASE_USER), (settings.watch, WATCHER_USER)):
+        assert broker is not None
+        assert set(SERVICES[broker.host]["networks"]) & set(SERVICES["release"]["networks"])
+        assert [files[Path(path or "").name] for path in (broker.cert_file, broker.key_file)] == [
+            f"{user}.crt",
+            f"{user}.key",
+        ]
+
+
+def test_compose_release_service_has_no_offline_key() -> None:
+    """They are named on the command line of a container that a person starts, and mounted into that one alone."""
+    told = f"{SERVICES['release']} {STAGES['release']} {READERS}"
+    assert "offline" not in told
+    assert not [source for source, _, _ in _mounts("release") if source.startswith(("/", "~", ".."))]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +212,7 @@ def test_compose_settings_are_accepted_and_name_what_is_mounted(service: str, ki
         assert set(SERVICES[host]["networks"]) & set(SERVICES[service]["networks"]), f"{service} reaches {host}"
     if isinstance(settings, NodeSettings):
         assert SERVICES[ONE_SHOT]["environment"]["SOTTOVOCE_NODES"] == str(settings.identity)
+        assert settings.update is None, "whoever looks at the simulation has no releases yet"
     if isinstance(settings, CollectorSettings):
         assert settings.name in SERVICES[ONE_SHOT]["environment"]["SOTTOVOCE_COLLECTORS"]
 
@@ -199,7 +242,7 @@ def test_compose_is_accepted_by_docker_itself() -> None:
     if not docker or not compose or compose.returncode:
         pytest.skip("there is no `docker compose` here")
     done = subprocess.run(
-        [docker, "compose", "--profile", "simulation", "config", "--quiet"],
+        [docker, "compose", "--profile", "simulation", "--profile", "release", "config", "--quiet"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -92,4 +92,6 @@ def test_node_resolves_to_wheels_for_64_bit_raspberry_pi_os(wheel: Path, tmp_pat
     (chosen,) = re.findall(r"^Would install (.+)$", done.stdout, re.MULTILINE)
     for package in ("ai-edge-litert", "numpy", "msgspec", "paho-mqtt", "sounddevice", "soundfile", "soxr"):
         assert f"{package}-" in chosen
+    for package in ("tuf", "securesystemslib", "cryptography"):  # which check signatures of model updates
+        assert f"{package}-" in chosen
     assert "tensorflow" not in chosen

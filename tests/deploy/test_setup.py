@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -11,17 +12,30 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 
+from broker.contract.errors import SettingsError
 from broker.contract.generate import access_rules
+from deploy.docker.enrolment import read_anchor
 from edge_node.settings import NodeSettings
 
 ROOT = Path(__file__).parents[2]
+CAPABILITIES = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]["setup"]["cap_add"]
 ENVIRONMENT = {
     "SOTTOVOCE_BROKER_NAMES": "mosquitto,localhost,broker.lan",
     "SOTTOVOCE_COLLECTORS": "collector",
     "SOTTOVOCE_NODES": "demo/simulated",
 }
-FOLDERS = ("mosquitto", "influxdb", "grafana", "collector", "demo.simulated", "collector-token", "console-token")
+FOLDERS = (
+    "mosquitto",
+    "influxdb",
+    "grafana",
+    "collector",
+    "release",
+    "demo.simulated",
+    "collector-token",
+    "console-token",
+)
 Setup = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 
@@ -34,17 +48,29 @@ def setup(tmp_path: Path) -> Setup:
     for name in FOLDERS:
         (tmp_path / "out" / name).mkdir(parents=True)
 
-    def start(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
+    def start(
+        *arguments: str | Path, by: tuple[str, ...] = (), check: bool = True, **environment: str
+    ) -> "subprocess.CompletedProcess[bytes]":
         folders = ("--private", str(tmp_path / "private"), "--out", str(tmp_path / "out"))
         return subprocess.run(
-            [sys.executable, "-m", "deploy.docker.setup", *folders, *arguments],
+            [*by, sys.executable, "-m", "deploy.docker.setup", *folders, *arguments],
             cwd=ROOT,
             env=os.environ | ENVIRONMENT | environment,
             capture_output=True,
-            check=True,
+            check=check,
         )
 
     return start
+
+
+def _unpacked(archive: bytes, folder: Path) -> tuple[set[str], NodeSettings]:
+    """Return the names of a node's files, and its settings."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        assert {entry.mode for entry in opened.getmembers()} == {0o600}
+        opened.extractall(folder, filter="data")
+    (made,) = folder.iterdir()
+    raw = tomllib.loads((made / "node.toml").read_text())
+    return {path.name for path in made.iterdir()}, msgspec.convert(raw, NodeSettings)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -61,6 +87,7 @@ def test_setup_gives_each_reader_its_own_and_nothing_else(setup: Setup, tmp_path
         ("grafana", 472, {"password", "reader-password"}),
         ("collector", 10001, certificate),
         ("demo.simulated", 10001, certificate),
+        ("release", 10001, certificate | {"watcher.crt", "watcher.key", "online-passphrase"}),
     ):
         found = list((out / folder).iterdir())
         assert {path.name for path in found} == names
@@ -71,8 +98,9 @@ def test_setup_gives_each_reader_its_own_and_nothing_else(setup: Setup, tmp_path
 
 def test_setup_secrets_are_random_and_all_different(setup: Setup, tmp_path: Path) -> None:
     setup("prepare")
-    secrets = [*(tmp_path / "private").glob("influxdb-*"), tmp_path / "private" / "grafana-password"]
-    assert len({path.read_bytes() for path in secrets}) == 4
+    private = tmp_path / "private"
+    secrets = [*private.glob("influxdb-*"), private / "grafana-password", private / "release-passphrase"]
+    assert len({path.read_bytes() for path in secrets}) == 5
     assert min(len(path.read_bytes()) for path in secrets) == 48
     assert {path.stat().st_mode & 0o777 for path in secrets} == {0o600}
     assert setup("password").stdout.strip() == (tmp_path / "out" / "grafana" / "password").read_bytes()
@@ -105,17 +133,87 @@ def test_setup_another_collector_enters_the_acl_and_gets_a_certificate(setup: Se
 
 def test_setup_new_node_is_an_archive_that_the_node_accepts(setup: Setup, tmp_path: Path) -> None:
     setup("prepare")
-    archives = [setup("node", "home/bedroom", "--context", "home").stdout for _ in range(2)]
+    done = [setup("node", "home/bedroom", "--context", "home") for _ in range(2)]
+    archives = [each.stdout for each in done]
     assert archives[0] == archives[1], "asked again, the same certificate"
-    with tarfile.open(fileobj=io.BytesIO(archives[0])) as archive:
-        assert {entry.mode for entry in archive.getmembers()} == {0o600}
-        archive.extractall(tmp_path, filter="data")
-    folder = tmp_path / "home.bedroom"
-    assert {path.name for path in folder.iterdir()} == {"ca.crt", "client.crt", "client.key", "node.toml"}
-    raw = tomllib.loads((folder / "node.toml").read_text())
-    settings = msgspec.convert(raw, NodeSettings)
+    told = "setup: home/bedroom takes no model updates: no repository of releases yet, and no --anchor FILE\n"
+    assert done[0].stderr.decode() == told
+    names, settings = _unpacked(archives[0], tmp_path / "unpacked")
+    assert names == {"ca.crt", "client.crt", "client.key", "node.toml"}
     assert str(settings.identity) == "home/bedroom"
     assert (settings.broker.host, settings.broker.port, settings.broker.tls) == ("broker.lan", 8883, True)
+    assert settings.update is None
+
+
+def test_setup_new_node_gets_the_anchor_of_the_releases(setup: Setup, tmp_path: Path, releases: Path) -> None:
+    setup("prepare")
+    anchor = releases / "metadata" / "1.root.json"
+    done = setup("node", "home/bedroom", "--context", "home", "--anchor", anchor)
+    assert done.stderr == b""
+    names, settings = _unpacked(done.stdout, tmp_path / "unpacked")
+    assert names == {"ca.crt", "client.crt", "client.key", "node.toml", "root.json"}
+    assert (tmp_path / "unpacked" / "home.bedroom" / "root.json").read_bytes() == anchor.read_bytes()
+    assert settings.update is not None
+    assert Path(settings.update.anchor) == Path(settings.broker.ca_file or "").with_name("root.json")
+    assert Path(settings.update.folder).parent == Path(settings.outbox.path).parent
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("metadata/timestamp.json", "is no root metadata of TUF"),
+        ("settings.toml", "is no root metadata of TUF"),
+        ("metadata", "Is a directory"),
+    ],
+)
+def test_setup_anchor_that_is_none_is_one_line(releases: Path, name: str, word: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_anchor(releases / name)
+    told = f"{releases / name}: {word}; name the first root of the releases, metadata/1.root.json"
+    assert str(caught.value) == told
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"signed": {"_type": "ro\xff"}}', b"[" * 100_000])
+def test_setup_anchor_that_is_damaged_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "root.json"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match="is no root metadata of TUF"):
+        read_anchor(path)
+
+
+def test_setup_anchor_that_is_missing_enrols_nobody(setup: Setup, tmp_path: Path) -> None:
+    setup("prepare")
+    before = _contents(tmp_path / "private")
+    path = tmp_path / "nowhere.json"
+    done = setup("node", "home/bedroom", "--context", "home", "--anchor", path, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    told = f"setup: error: --anchor {path}: no such file; name the first root of the releases, metadata/1.root.json\n"
+    assert done.stderr.decode() == told
+    assert _contents(tmp_path / "private") == before
+
+
+def test_setup_needs_no_right_beyond_its_container_s(setup: Setup, releases: Path) -> None:
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("setpriv is missing: it is a part of util-linux")
+    for path in (releases, *releases.rglob("*")):  # as the service `release` makes it, for itself alone
+        os.chown(path, 10001, 10001)
+    node = ("node", "home/bedroom", "--context", "home", "--anchor", releases / "metadata" / "1.root.json")
+
+    def rights(*names: str) -> tuple[str, ...]:
+        return (setpriv, f"--bounding-set={','.join(['-all', *(f'+{name.lower()}' for name in names)])}")
+
+    setup("prepare", by=rights(*CAPABILITIES))
+    setup(*node, by=rights(*CAPABILITIES))
+    told = setup(*node, by=rights("chown"), check=False).stderr.decode()
+    assert "Permission denied" in told, "root reads by right alone what another keeps for itself"
+
+
+def test_setup_collector_of_a_program_s_name_is_refused(setup: Setup, tmp_path: Path) -> None:
+    done = setup("prepare", check=False, SOTTOVOCE_COLLECTORS="collector,release")
+    assert done.returncode == 2
+    assert b"'release' is another program's user name" in done.stderr
+    assert _contents(tmp_path) == {}
 
 
 def test_setup_asked_before_the_first_start_says_what_to_do(tmp_path: Path) -> None:

@@ -1,0 +1,179 @@
+"""What an updater needs from the world, on a real node: its connection, its clock, threads and child processes."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from broker.connection import Connection
+from broker.contract.errors import BundleError, SottovoceError
+from broker.contract.offer import Offer
+from broker.contract.topics import NodeTopic
+from edge_node.ota.child import Child, ChildError, Ending, Limits
+from edge_node.ota.folder import Folder
+from edge_node.ota.proof import prove
+from edge_node.ota.record import Held
+from edge_node.ota.trial import Trial, TrialSpec
+from edge_node.ota.trust import ask
+from edge_node.settings import UpdateSettings
+from edge_node.telemetry import clock_synced
+
+if TYPE_CHECKING:
+    from edge_node.ota.updater import Updater
+
+__all__ = ["Change", "Device"]
+
+_PROOF_S: Final = 60.0
+"""A board of the slowest kind loads LiteRT and runs a golden vector or two in a fraction of this."""
+_ANSWER_BYTES: Final = 4096
+_MIB: Final = 1 << 20
+
+Tell = Callable[[Callable[["Updater"], None]], None]
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """Another model is to run from now on."""
+
+    held: Held | None
+    """Which; None: the one that the settings name."""
+    data: bytes | None
+    """Its archive."""
+
+
+class Device:
+    """The ports `Clock`, `Wire` and `Work` of one node. What takes time runs in a thread that stays with its child."""
+
+    def __init__(self, settings: UpdateSettings, folder: Folder, tell: Tell, change: Callable[[Change], None]) -> None:
+        """Begin without a connection.
+
+        Args:
+            settings: of the updates.
+            folder: where bundles and metadata are.
+            tell: lets the updater hear of something, on its own thread.
+            change: takes the model that is to run.
+        """
+        self._settings, self._folder, self._tell, self._change = settings, folder, tell, change
+        self.connection: Connection | None = None
+        self.publish: Callable[[NodeTopic, msgspec.Struct], None] | None = None
+        """Says something, now or when there is a connection; None: not yet."""
+        self.trial: Trial | None = None
+        """That hears what the node hears."""
+        self._proof: Child | None = None
+
+    # --- clock
+
+    def now_us(self) -> int:
+        """Return the wall clock, µs since 1970, UTC."""
+        return time.time_ns() // 1000
+
+    def monotonic_s(self) -> float:
+        """Return a clock that only goes forward, in seconds."""
+        return time.monotonic()
+
+    def is_synced(self) -> bool:
+        """Return whether the kernel, or the settings, say that the wall clock is right."""
+        return self._settings.clock == "trusted" or clock_synced()
+
+    # --- wire
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Ask for topics on the node's connection."""
+        if self.connection is not None:
+            self.connection.subscribe(topics)
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        """Ask for them no more."""
+        if self.connection is not None:
+            self.connection.unsubscribe(topics)
+
+    def say(self, row: NodeTopic, message: msgspec.Struct) -> None:
+        """Publish by the node's connection."""
+        if self.publish is not None:
+            self.publish(row, message)
+
+    # --- work
+
+    def verify(self) -> None:
+        """Run python-tuf in a child."""
+        folder, anchor, channel = self._folder, Path(self._settings.anchor), self._settings.channel
+
+        def work() -> None:
+            outcome: Offer | SottovoceError
+            try:
+                outcome = ask(folder.metadata, folder.trusted, anchor, channel)
+            except SottovoceError as error:
+                outcome = error
+            self._tell(lambda updater: updater.verified(outcome))
+
+        _begin(work, "verification")
+
+    def prove(self, offer: Offer) -> None:
+        """Run the gates of this device in a child."""
+        limits = Limits(wall_s=_PROOF_S, memory_bytes=self._settings.memory_mib * _MIB, output_bytes=_ANSWER_BYTES)
+        budget_us = round(self._settings.budget_ms * 1000)
+
+        def started(child: Child) -> None:
+            self._proof = child
+
+        def work() -> None:
+            outcome: SottovoceError | None = None
+            try:
+                prove(self._folder.candidate, offer.sha256, budget_us, limits=limits, started=started)
+            except SottovoceError as error:
+                outcome = error
+            if not (isinstance(outcome, ChildError) and outcome.ending is Ending.CANCELLED):
+                self._tell(lambda updater: updater.proved(offer.sha256, outcome))
+
+        _begin(work, "proof")
+
+    def begin_trial(self, offer: Offer) -> None:
+        """Let a child hear what the node hears."""
+        spec = TrialSpec(
+            windows=self._settings.trial_windows,
+            most_s=self._settings.trial_most_s,
+            budget_us=round(self._settings.budget_ms * 1000),
+            agreement_at_least=self._settings.agreement_at_least,
+        )
+        limits = Limits(memory_bytes=self._settings.memory_mib * _MIB)
+        self.trial = Trial(self._folder.candidate, offer.sha256, spec, limits=limits)
+        self.trial.start()
+
+    def activate(self, held: Held | None) -> None:
+        """Hand the model to the pipeline's thread."""
+        try:
+            self._change(Change(held=held, data=None if held is None else self._folder.read(held)))
+        except BundleError as error:
+            assert held is not None  # noqa: S101 -- for the type checker: the floor is not read
+            why = str(error)
+            self._tell(lambda updater: updater.unusable(held, why))
+
+    def cancel(self) -> None:
+        """End proof and trial, and wait until the trial's child is gone."""
+        proof, self._proof = self._proof, None
+        if proof is not None:
+            proof.cancel()
+        trial, self.trial = self.trial, None
+        if trial is not None:
+            trial.stop()
+
+    def look_at_trial(self) -> None:
+        """Tell how far the trial is, and how it ended."""
+        trial = self.trial
+        if trial is None:
+            return
+        figures, outcome = trial.figures(), trial.outcome()
+        if outcome is not None:
+            self.trial = None
+            trial.stop()
+            failure = str(outcome) if isinstance(outcome, BundleError) else None
+            self._tell(lambda updater: updater.tried(trial.sha256, figures, failure))
+        elif figures is not None:
+            share = figures.windows / self._settings.trial_windows
+            self._tell(lambda updater: updater.trying(trial.sha256, figures, share))
+
+
+def _begin(work: Callable[[], None], name: str) -> None:
+    threading.Thread(target=work, name=name, daemon=True).start()

@@ -1,0 +1,221 @@
+"""Updates on a real node: a thread of its own for the `Updater`, child processes for what may go wrong.
+
+    broker -> publisher's thread -> inbox -> updater's thread -> (children, disk)
+    audio  -> pipeline's thread  -> trial, and `take` for the model that is to run from the next block on
+
+The pipeline's thread never waits for anything in here.
+"""
+
+import contextlib
+import fcntl
+import importlib.util
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from broker.connection import Arrived, Event, Lost, Opened
+from broker.contract.errors import BundleError, MessageError, SettingsError
+from broker.contract.messages import decode
+from broker.contract.topics import CHUNK, COMMAND, LARGEST_RETAINED_BYTES, METADATA, NodeTopic
+from broker.contract.updates import Command
+from edge_node.ota.device import Change, Device
+from edge_node.ota.folder import Folder
+from edge_node.ota.record import Held
+from edge_node.ota.updater import Me, Updater
+from edge_node.pipeline import Heard
+from edge_node.settings import UpdateSettings
+from edge_node.sources import Block
+
+__all__ = ["Updates"]
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_TICK_S: Final = 0.5
+
+
+class Updates:
+    """A node's updates, and the model that follows from them."""
+
+    def __init__(self, settings: UpdateSettings, me: Me) -> None:
+        """Take up where the program left off; nothing is done before `start`.
+
+        Raises:
+            SettingsError: the anchor cannot be read, a package is missing, or another node has the folder.
+            StoreError: the folder cannot be used.
+        """
+        _check_anchor(Path(settings.anchor))
+        self._settings, self._node = settings, me.node
+        self._folder = Folder(Path(settings.folder))
+        self._lock = _lock(Path(settings.folder))
+        self._inbox: queue.SimpleQueue[Callable[[Updater], None] | None] = queue.SimpleQueue()
+        self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
+        self._device = Device(settings, self._folder, self._inbox.put, self._changes.put)
+        self._updater = Updater(me, self._folder, self._device, self._device, self._device)
+        self._runs: Held | None = None
+        self._windows = 0
+        self._defect: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="updates", daemon=True)
+
+    # --- for the pipeline's thread
+
+    def choose(self, load: Callable[[bytes, str], T]) -> T | None:
+        """Return the model to begin with, loaded; None: the one that the settings name.
+
+        A slot whose model cannot be loaded is given up, and the one before is tried.
+        """
+        loaded = None
+        while (held := self._updater.record.active) is not None:
+            try:
+                loaded = load(self._folder.read(held), held.release)
+                break
+            except BundleError as error:
+                self._updater.unusable(held, str(error))
+        self._runs = held
+        self._updater.running(None if held is None else held.sha256)
+        return loaded
+
+    def heard(self, block: Block, heard: Sequence[Heard]) -> None:
+        """Take a block, and what the model in use made of it.
+
+        Raises:
+            RuntimeError: the updates' thread ended by a defect of its own, which is the cause: nothing stops silently.
+        """
+        if self._defect is not None:
+            msg = "the updates ended"
+            raise RuntimeError(msg) from self._defect
+        if (trial := self._device.trial) is not None:
+            trial.feed(block, heard)
+        if self._windows < self._settings.lasting_windows:
+            self._windows += len(heard)
+            if self._windows >= self._settings.lasting_windows:
+                sha256 = None if self._runs is None else self._runs.sha256
+                self._inbox.put(lambda updater: updater.lasted(sha256))
+
+    def take(self) -> Change | None:
+        """Return the model that is to run from the next block on; None: the one that runs."""
+        try:
+            return self._changes.get_nowait()
+        except queue.Empty:
+            return None
+
+    def changed(self, held: Held | None) -> None:
+        """Hear that the change was made."""
+        self._runs, self._windows = held, 0
+        self._inbox.put(lambda updater: updater.running(None if held is None else held.sha256))
+
+    def unusable(self, held: Held, why: str) -> None:
+        """Hear that the change could not be made."""
+        self._inbox.put(lambda updater: updater.unusable(held, why))
+
+    # --- for the publisher's thread, and whoever starts and stops
+
+    @property
+    def subscribe_to(self) -> tuple[str, ...]:
+        """What this node reads."""
+        return (METADATA.every, COMMAND.every(self._node))
+
+    def hear(self, event: Event) -> None:
+        """Take what happens on the node's connection."""
+        self._inbox.put(lambda updater: self._take(updater, event))
+
+    def start(self, publish: Callable[[NodeTopic, msgspec.Struct], None]) -> None:
+        """Begin; `publish` takes what is to be said."""
+        self._device.publish = publish
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End in order: what is under way goes on at the next start."""
+        self._inbox.put(None)
+        if self._thread.ident is not None:
+            self._thread.join()
+        os.close(self._lock)
+
+    # --- the updates' own thread
+
+    def _run(self) -> None:
+        updater = self._updater
+        try:
+            updater.begin()
+            while True:
+                due_s = updater.due_s
+                wait_s = _TICK_S if due_s is None else min(_TICK_S, max(0.0, due_s - time.monotonic()))
+                with contextlib.suppress(queue.Empty):
+                    if (told := self._inbox.get(timeout=wait_s)) is None:
+                        break
+                    told(updater)
+                updater.tick()
+                self._device.look_at_trial()
+            updater.stop()
+        except Exception as error:  # noqa: BLE001 -- a defect of ours: the pipeline's next `heard` raises it
+            self._defect = error
+        finally:
+            self._device.cancel()
+
+    def _take(self, updater: Updater, event: Event) -> None:
+        match event:
+            case Opened(connection):
+                self._device.connection = connection
+                updater.opened()
+            case Lost():
+                self._device.connection = None
+            case Arrived():
+                self._arrived(updater, event)
+                if event.packet_id:
+                    event.connection.acknowledge(event.packet_id)
+            case _:
+                pass
+
+    def _arrived(self, updater: Updater, event: Arrived) -> None:
+        if len(event.payload) > LARGEST_RETAINED_BYTES:
+            _log.warning("%s: %d bytes are too many; not kept", event.topic[:200], len(event.payload))
+        elif (name := METADATA.name_in(event.topic)) is not None:
+            updater.metadata(name, event.payload)
+        elif (digest := CHUNK.name_in(event.topic)) is not None:
+            updater.chunk(digest, event.payload)
+        elif (command := COMMAND.name_in(event.topic, self._node)) is not None:
+            try:
+                updater.command(command, decode(event.payload, Command, COMMAND.largest_bytes))
+            except MessageError as error:
+                _log.warning("%s: %s", event.topic, error)
+
+
+def _check_anchor(path: Path) -> None:
+    """Look whether updates can begin with a first root.
+
+    Raises:
+        SettingsError: they cannot.
+    """
+    if importlib.util.find_spec("tuf") is None:
+        msg = "[update] needs the package tuf: pip install 'sottovoce[node]'"
+        raise SettingsError(msg)
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        msg = f"update.anchor {path}: {error.strerror}; name the 1.root.json that came with this node's certificate"
+        raise SettingsError(msg) from error
+
+
+def _lock(folder: Path) -> int:
+    """Return a descriptor that holds a folder for this process alone.
+
+    Raises:
+        SettingsError: another node has it.
+    """
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        msg = f"update.folder {folder}: another node uses it; each needs one of its own"
+        raise SettingsError(msg) from error
+    return descriptor
