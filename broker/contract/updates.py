@@ -74,6 +74,8 @@ class TrialFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class UpdateReport(NodeMessage, frozen=True, kw_only=True):
     """Retained: how a node stands towards the release that it was told to run."""
 
+    channel: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")] = "stable"
+    """Whose releases the node takes up."""
     release: Text | None
     """Name and version, as `<name>/<version>`; None: the node has seen none."""
     state: UpdateState

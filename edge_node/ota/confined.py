@@ -54,8 +54,8 @@ def begin() -> int:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        libc.prctl(_PR_SET_DUMPABLE, 0)
+        libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+        libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0))
     if os.getppid() != terms.parent:  # it went before it could be said
         sys.exit("the node has gone")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -77,16 +77,18 @@ class Reports:
         report = UpdateReport(
             boot_id=self._me.boot_id,
             time_us=self._clock.now_us(),
+            channel=self._me.channel,
             release=record.release or model,
             state=record.state,
             reason=record.reason or next(reversed(self._notes.values()), ""),
             progress=1.0 if record.state in {UpdateState.IDLE, UpdateState.REJECTED} else self._share,
             trial=self._figures or record.trial,
         )
-        now_s = self._clock.monotonic_s()
-        is_old = self._said is not None and _gist(report) == _gist(self._said)
-        if is_old and (share is None or now_s < self._progress_due_s):
-            return
+        now_s, said = self._clock.monotonic_s(), self._said
+        if said is not None and _gist(report) == _gist(said):
+            is_further = share is not None and (report.progress, report.trial) != (said.progress, said.trial)
+            if not is_further or now_s < self._progress_due_s:
+                return
         self._said, self._progress_due_s = report, now_s + _PROGRESS_S
         self._wire.say(UPDATE, report)
 

@@ -266,7 +266,7 @@ def test_message_has_no_place_for_audio_text_or_identity(row: NodeTopic) -> None
         *("latency_us", "outbox_id", "interval_us", "windows", "silent_windows", "emitted", "outbox_dropped"),
         *("outbox_depth", "outbox_age_us", "refused_events", "dropped_blocks", "reconnects", "rss_bytes"),
         *("cpu_share", "temperature_c", "online", "reason", "versions", "context", "source", "muted"),
-        *("release", "state", "progress", "trial", "command", "done", "words"),
+        *("channel", "release", "state", "progress", "trial", "command", "done", "words"),
     }
 
 

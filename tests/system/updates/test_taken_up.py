@@ -1,6 +1,7 @@
 """A real node takes releases up from a real broker; what a broker, and whoever has it, can do to that."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from broker.contract.topics import METADATA
@@ -10,7 +11,7 @@ NOT_AUTHORISED = 0x87
 
 
 def test_update_good_release_is_taken_up_reported_and_run(node: Any, made: Callable[..., bytes]) -> None:
-    node.start()
+    process = node.start()
     node.until_reported(UpdateState.IDLE, "made/1")
     node.world.release(made(2))
     report = node.until_reported(UpdateState.IDLE, "made/2")
@@ -19,6 +20,9 @@ def test_update_good_release_is_taken_up_reported_and_run(node: Any, made: Calla
     assert report.trial.windows >= 10
     assert report.trial.agreed == report.trial.classified, "it is the same model"
     assert node.states() == ["idle", "downloading", "verifying", "trial", "committing", "idle"]
+    loaded = Path(f"/proc/{process.pid}/maps").read_text()
+    assert "litert" in loaded
+    assert "cryptography" not in loaded, "signatures are checked in a child, whose memory is gone with it"
 
 
 def test_update_of_a_stranger_is_refused_by_its_signature_where_no_acl_stands_in_the_way(
