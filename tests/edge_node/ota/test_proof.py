@@ -1,0 +1,116 @@
+"""A bundle that is not what it should be is refused in words, whatever its model does to the runtime."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from broker.contract.bundle import Bundle
+from broker.contract.errors import BundleError
+from broker.contract.features import FeatureSpec
+from broker.contract.windows import WindowSpec
+from edge_node.ota.child import Child, ChildError, Ending, Limits
+from edge_node.ota.proof import Proof, prove
+
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
+
+Archive = tuple[Path, str]
+Archived = Callable[[Bundle], Archive]
+BUDGET_US = 10_000_000
+
+
+def _reason(archive: Archive, budget_us: int = BUDGET_US, limits: Limits | None = None) -> str:
+    with pytest.raises(BundleError) as caught:
+        prove(*archive, budget_us, limits=limits or Limits())
+    reason = str(caught.value)
+    assert len(reason) <= 200
+    assert reason.isprintable()
+    return reason
+
+
+def test_proof_of_the_factory_model_is_given_with_its_time(factory: Bundle, archived: Archived) -> None:
+    """Within 16 MiB: the libraries, which alone are more, do not count."""
+    proof = prove(*archived(factory), BUDGET_US, limits=Limits(memory_bytes=16 << 20))
+    assert proof.identity == factory.manifest.identity
+    assert proof.p50_us == proof.features_us + proof.inference_us
+    assert proof.features_us > 0
+    assert proof.inference_us > 0
+
+
+def test_proof_of_a_made_model_is_given(bundle_with: Callable[..., Bundle], archived: Archived) -> None:
+    """So that what the others are refused for is what was done to them."""
+    assert isinstance(prove(*archived(bundle_with("harmless")), BUDGET_US), Proof)
+    assert isinstance(prove(*archived(bundle_with("NaN when loud")), BUDGET_US), Proof)
+
+
+def test_proof_of_other_bytes_than_were_signed_is_refused(factory: Bundle, archived: Archived, tmp_path: Path) -> None:
+    path, digest = archived(factory)
+    assert _reason((path, "0" * 64)) == f"digest: {path.stat().st_size} bytes that are not those that were signed"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert _reason((path, digest)).startswith("digest: ")
+    assert _reason((tmp_path / "nowhere", digest)) == f"digest: {tmp_path / 'nowhere'}: No such file or directory"
+
+
+def test_proof_of_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "nonsense.bundle"
+    path.write_bytes(b"nonsense")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert _reason((path, digest)) == (
+        "bundle: not a usable model bundle: File is not a zip file; fetch or build it again"
+    )
+
+
+def test_proof_of_another_model_than_the_golden_vectors_is_refused(
+    factory: Bundle, bundle_with: Callable[..., Bundle], archived: Archived
+) -> None:
+    other = msgspec.structs.replace(factory, model=bundle_with("harmless").model)
+    assert _reason(archived(other)).startswith("golden vectors: the model answers [0.9 0.06 0.04] where ")
+
+
+def test_proof_of_what_litert_cannot_run_is_refused(factory: Bundle, archived: Archived) -> None:
+    broken = msgspec.structs.replace(factory, model=factory.model[: len(factory.model) // 2])
+    assert _reason(archived(broken)).startswith("golden vectors: LiteRT ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits", "reason"),
+    [
+        ("recursive", Limits(), "crashed: the runtime was killed by SIGSEGV"),
+        ("endless", Limits(wall_s=2), "hung: no answer within 2 s"),
+        ("greedy", Limits(), "memory: needs more than 256 MiB"),
+    ],
+)
+def test_proof_of_a_model_that_breaks_the_runtime_is_refused(
+    bundle_with: Callable[..., Bundle], archived: Archived, kind: str, limits: Limits, reason: str
+) -> None:
+    assert _reason(archived(bundle_with(kind)), limits=limits) == reason
+
+
+def test_proof_of_a_front_end_that_breaks_the_device_is_refused(
+    bundle_with: Callable[..., Bundle], archived: Archived
+) -> None:
+    """Nothing but the manifest is wrong: ten minutes in one window."""
+    window = WindowSpec(length_samples=10_000_000, hop_samples=8_000)
+    features = FeatureSpec(hop_samples=1_024)
+    archive = archived(bundle_with("harmless", window=window, features=features, normalisation=None))
+    assert _reason(archive, limits=Limits(memory_bytes=2**25)) == "memory: needs more than 32 MiB"
+
+
+def test_proof_of_a_slow_model_is_refused_with_both_times(
+    bundle_with: Callable[..., Bundle], archived: Archived
+) -> None:
+    quick = prove(*archived(bundle_with("harmless")), BUDGET_US)
+    archive = archived(bundle_with("slow"))
+    slow = prove(*archive, BUDGET_US)
+    assert slow.inference_us > 100 * quick.inference_us
+    reason = _reason(archive, slow.p50_us // 5)
+    assert reason.startswith("latency: one window takes ")
+    assert reason.endswith(f" ms, the budget is {slow.p50_us // 5 / 1000:g} ms")
+
+
+def test_proof_that_is_cancelled_says_nothing_about_the_bundle(factory: Bundle, archived: Archived) -> None:
+    with pytest.raises(ChildError) as caught:
+        prove(*archived(factory), BUDGET_US, started=Child.cancel)
+    assert caught.value.ending is Ending.CANCELLED
