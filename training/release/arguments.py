@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from broker.contract.errors import SettingsError
+from broker.contract.topics import NodeId
 from training.release.roles import Keep, Role
 
 __all__ = ["parse"]
@@ -24,6 +26,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_offline(commands)
     _add_channels(commands)
+    _add_fleet(commands)
     status = _add(commands, "status", "roles, releases, channels, and what somebody must do soon")
     status.add_argument("--json", action="store_true", help="one JSON object on stdout, nothing else")
     status.add_argument("--check", action="store_true", help="exit code 1 if something must be done soon")
@@ -86,6 +89,9 @@ def _add_channels(commands: Any) -> None:  # noqa: ANN401 -- as above
     rollout.add_argument(
         "--min-nodes", type=int, default=20, metavar="N", help="that must have executed before (default: 20)"
     )
+    rollout.add_argument(
+        "--detach", action="store_true", help="sign the first phase and return; nobody steps or aborts then"
+    )
     for name, told, because in (
         ("pause", "let no further node begin", True),
         ("resume", "let nodes begin again", False),
@@ -95,6 +101,17 @@ def _add_channels(commands: Any) -> None:  # noqa: ANN401 -- as above
         _channel(command, "whose rollout")
         if because:
             command.add_argument("--reason", type=_text, default="", help="for all to read")
+
+
+def _add_fleet(commands: Any) -> None:  # noqa: ANN401 -- as above
+    """Add what looks at the nodes."""
+    watch = _add(commands, "watch", "show how the nodes take up what their channel names")
+    _channel(watch, "whose nodes")
+    watch.add_argument("--control", action="store_true", help="step through the phases and abort, as `rollout` does")
+    watch.add_argument("--json", action="store_true", help="one JSON object on stdout for each change")
+    watch.add_argument("--once", action="store_true", help="show how things stand, and return")
+    rollback = _add(commands, "rollback", "tell one node to go back to the model that it ran before")
+    rollback.add_argument("node", type=_node, metavar="NODE", help="as <site>/<node>")
 
 
 def _add(commands: Any, name: str, told: str) -> argparse.ArgumentParser:  # noqa: ANN401 -- as above
@@ -120,6 +137,15 @@ def _add(commands: Any, name: str, told: str) -> argparse.ArgumentParser:  # noq
 
 def _channel(command: argparse.ArgumentParser, told: str) -> None:
     command.add_argument("--channel", default="stable", help=f"channel {told} (default: %(default)s)")
+
+
+def _node(text: str) -> NodeId:
+    site, _, node = text.partition("/")
+    try:
+        return NodeId(site, node)
+    except SettingsError as error:
+        msg = f"{text!r} is no <site>/<node>: {error}"
+        raise argparse.ArgumentTypeError(msg) from error
 
 
 def _percentage(text: str) -> int:

@@ -1,6 +1,6 @@
 """Which release a channel's nodes run, and how many of them: `publish`, `rollout`, `pause`, `resume`, `abort`.
 
-Each changes one document, which the online key signs.
+Each changes one document, which the online key signs. `step` is the controller's.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from broker.contract.release import Rollout, channel_target, read_rollout
 from training.release.repository import Repository
 from training.release.roles import Role
 
-__all__ = ["abort", "pause", "publish", "resume", "roll_out"]
+__all__ = ["abort", "document", "pause", "publish", "resume", "roll_out", "step"]
 
 
 def publish(repository: Repository, channel: str, release: str, *, downgrade: bool = False) -> Rollout:
@@ -62,7 +62,7 @@ def roll_out(
         ReleaseError: the channel names another release, or was aborted.
         SettingsError: a value is not allowed.
     """
-    now = _document(repository, channel)
+    now = document(repository, channel)
     if now.release != release:
         msg = f"channel {channel} names {now.release}, not {release}; `sottovoce-release publish {release}` first"
         raise ReleaseError(msg)
@@ -74,6 +74,15 @@ def roll_out(
         raise SettingsError(msg)
     changed = {"percent": phases[0], "phases": tuple(phases), "spread_s": spread_s, "paused": False, "reason": ""}
     return _change(repository, now, **changed, abort_above=abort_above, min_nodes=min_nodes)
+
+
+def step(repository: Repository, channel: str, percent: int) -> Rollout:
+    """Let another percentage of the nodes take up what the channel names; everything else stays as it is.
+
+    Raises:
+        ReleaseError: the channel names no release, or was aborted.
+    """
+    return _change(repository, _running(repository, channel), percent=percent)
 
 
 def pause(repository: Repository, channel: str, reason: str) -> Rollout:
@@ -95,7 +104,12 @@ def abort(repository: Repository, channel: str, reason: str) -> Rollout:
     return _change(repository, _running(repository, channel), aborted=True, paused=False, reason=reason)
 
 
-def _document(repository: Repository, channel: str) -> Rollout:
+def document(repository: Repository, channel: str) -> Rollout:
+    """Return what a channel is told.
+
+    Raises:
+        ReleaseError: it names no release yet.
+    """
     channels = repository.channels()
     if channel not in channels:
         known = ", ".join(channels) or "none"
@@ -105,7 +119,7 @@ def _document(repository: Repository, channel: str) -> Rollout:
 
 
 def _running(repository: Repository, channel: str) -> Rollout:
-    now = _document(repository, channel)
+    now = document(repository, channel)
     if now.aborted:
         msg = f"{now.release} was aborted on channel {channel} already"
         raise ReleaseError(msg)

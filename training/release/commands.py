@@ -8,13 +8,13 @@ from typing import Final
 import msgspec
 
 from broker.contract.bundle import LARGEST_BUNDLE_BYTES, read_bundle
-from broker.contract.errors import BundleError, LinkError, ReleaseError, SettingsError
+from broker.contract.errors import BundleError, ReleaseError, SettingsError
 from broker.contract.release import Release
 from broker.settings import BrokerSettings
-from training.release import channels
+from training.release import channels, fleet_commands
 from training.release.bundles import add, gates_of, remove
 from training.release.keys import KeyRing
-from training.release.mirror import inspect, mirror, retained
+from training.release.mirror import mirror_all
 from training.release.opening import Owners, init
 from training.release.passphrase import passphrases
 from training.release.repository import MissingKeyError, Repository
@@ -38,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
         places.append(args.into)
     ring = KeyRing(places, passphrases(variables, new=args.command == "rotate-key"))
     repository = Repository(folder, ring, datetime.now(UTC))
+    if args.command in _WITHOUT_LOCK:
+        return _WITHOUT_LOCK[args.command](args, repository)
     with repository.files.locked():
         pending = repository.accept()
         if args.command == "status":
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         code = _COMMANDS[args.command](args, repository)
         if repository.settings.broker is not None:
             _mirror(repository, repository.settings.broker)
-        return code
+    return fleet_commands.attend(args, repository) if args.command == "rollout" else code
 
 
 def _init(args: argparse.Namespace) -> int:
@@ -166,12 +168,7 @@ def _reseed(_args: argparse.Namespace, repository: Repository) -> int:
 
 
 def _mirror(repository: Repository, broker: BrokerSettings) -> None:
-    inspect(repository.files, list(repository.channels()))
-    try:
-        done = mirror(broker, retained(repository.files))
-    except LinkError as error:
-        msg = f"{error}; what is signed is safe, `sottovoce-release reseed` mirrors it"
-        raise LinkError(msg) from error
+    done = mirror_all(repository.files, list(repository.channels()), broker)
     told = f"sent {done.sent}, removed {done.removed}, read back all {done.messages}"
     say(open_console(), f"broker {broker.host}:{broker.port}: {told}")
 
@@ -223,3 +220,5 @@ _COMMANDS: Final = {
     "abort": _abort,
     "reseed": _reseed,
 }
+_WITHOUT_LOCK: Final = {"watch": fleet_commands.watch, "rollback": fleet_commands.rollback}
+"""What changes nothing itself, or locks the repository for moments only."""

@@ -11,21 +11,27 @@ import fcntl
 import hashlib
 import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from broker.contract.errors import ReleaseError
 from broker.contract.topics import LARGEST_RETAINED_BYTES, METADATA
 from broker.files import sync_folder, write_whole
 from training.release.roles import Role
 
-__all__ = ["Files", "file_name"]
+__all__ = ["BusyError", "Files", "file_name"]
 
 _VERSIONED: Final = re.compile(r"([1-9][0-9]{0,8})\.([a-z]+)\.json")
 _KEPT: Final = 2
 """Versions of a role's metadata: the current one, and the one before for a client that is reading just now."""
+_LOOK_S: Final = 0.1
+
+
+class BusyError(ReleaseError):
+    """Another program works on the repository."""
 
 
 def file_name(role: Role, version: int) -> str:
@@ -47,16 +53,26 @@ class Files:
         self.settings = folder / "settings.toml"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, wait_s: float = 300.0) -> Iterator[None]:
         """Wait until no other program works on this repository, and keep the others out meanwhile.
 
+        Args:
+            wait_s: for how long at most: a command that was left at its question must not keep a timer's waiting
+                for ever.
+
         Raises:
+            BusyError: another program works on it.
             ReleaseError: there is no repository here, or it cannot be written.
         """
         self.check_there()
+        deadline = time.monotonic() + wait_s
         try:
             with (self.folder / ".lock").open("ab") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                while not _is_taken(lock):
+                    if time.monotonic() >= deadline:
+                        msg = f"{self.folder}: another command works on it; let it end, or end it"
+                        raise BusyError(msg)
+                    time.sleep(_LOOK_S)
                 yield
         except OSError as error:
             msg = f"{error.filename or self.folder}: {error.strerror}"
@@ -136,6 +152,14 @@ class Files:
         for path in (*self.metadata.glob(".*.part"), *self.pending.glob(".*.part")):
             path.unlink()
         shutil.rmtree(self._part, ignore_errors=True)
+
+
+def _is_taken(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _check_size(name: str, data: bytes) -> None:

@@ -24,8 +24,9 @@ from broker.link import Link
 from broker.settings import BrokerSettings
 from broker.verify import verify
 from training.release.files import Files
+from training.release.outage import link_words
 
-__all__ = ["Mirrored", "inspect", "mirror", "retained"]
+__all__ = ["Mirrored", "inspect", "mirror", "mirror_all", "retained"]
 
 _ROUNDS: Final = 3
 _IN_FLIGHT: Final = 16
@@ -117,6 +118,23 @@ def mirror(settings: BrokerSettings, wanted: Payloads, *, wait_s: float = 30.0) 
     where = f"{settings.host}:{settings.port}"
     msg = f"broker {where}: does not retain what it took, such as {next(iter((*missing, *stale)))}; does it keep state?"
     raise LinkError(msg)
+
+
+def mirror_all(files: Files, channels: Sequence[str], settings: BrokerSettings, *, wait_s: float = 30.0) -> Mirrored:
+    """Make a broker retain what a repository holds, after a look at it with a node's eyes.
+
+    Raises:
+        LinkError: as `mirror`; in one line with what the connection said.
+        ReleaseError: a node would refuse it.
+    """
+    inspect(files, channels)
+    with link_words(RELEASE_USER) as words:
+        try:
+            return mirror(settings, retained(files), wait_s=wait_s)
+        except LinkError as error:
+            because = f" ({words[-1]})" if words else ""
+            msg = f"{error}{because}; what is signed is safe, `sottovoce-release reseed` mirrors it"
+            raise LinkError(msg) from error
 
 
 class _Session:

@@ -34,6 +34,8 @@ class ReleaseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     gates: Gates = Gates()
     broker: BrokerSettings | None = None
     """Where every change is mirrored to; None: nowhere."""
+    watch: BrokerSettings | None = None
+    """Where the nodes' reports are read, as another user; None: nobody steps through a rollout or aborts it."""
 
 
 TEMPLATE: Final = """\
@@ -54,4 +56,12 @@ latency_ratio = 1.5    # longest time of one window, over the active release's
 # ca_file = "/etc/sottovoce/ca.crt"
 # cert_file = "/etc/sottovoce/release.crt"   # its common name must be `release`
 # key_file = "/etc/sottovoce/release.key"
+
+# The same broker as the user who reads how nodes take a release up: with it, `rollout` stays, steps through the phases
+# and aborts, and `watch` shows.
+# [watch]
+# host = "broker.lan"
+# ca_file = "/etc/sottovoce/ca.crt"
+# cert_file = "/etc/sottovoce/watcher.crt"   # its common name must be `watcher`
+# key_file = "/etc/sottovoce/watcher.key"
 """

@@ -1,19 +1,33 @@
-"""A repository of releases, and clients that look at copies of its files: nothing here is mocked but the clock."""
+"""A repository of releases, clients that look at copies of its files, a real broker and a fleet that a test speaks for.
 
+Nothing here is mocked but the clock. (Over 300 lines, because test modules cannot import each other.)
+"""
+
+import queue
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from broker.connection import Acknowledged, Arrived, Connection, Opened, Subscribed
 from broker.contract.bundle import Bundle, Golden, Manifest, Training, read_bundle, write_bundle
 from broker.contract.decision import CLASSES, DecisionSpec
 from broker.contract.errors import Refusal, TrustError
 from broker.contract.features import FeatureSpec
+from broker.contract.messages import Context, NodeStatus, StatusReason, Versions, encode
+from broker.contract.release import Rollout, is_in
+from broker.contract.topics import RELEASE_USER, STATUS, UPDATE, WATCHER_USER, NodeId
+from broker.contract.updates import UpdateReport, UpdateState
 from broker.contract.windows import WindowSpec
+from broker.link import Link
+from broker.local import LocalBroker
+from broker.settings import BrokerSettings
 from broker.verify import Offer, check_archive, verify
 from training.release import keys
 from training.release.bundles import add, gates_of
@@ -23,6 +37,8 @@ from training.release.opening import Owners, init
 from training.release.repository import Repository
 from training.release.roles import Keep
 
+WAIT_S = 15.0
+RELEASE = "made/1"
 PASSPHRASES = {Keep.OFFLINE: "correct horse battery", Keep.ONLINE: "staple of every day"}
 
 
@@ -128,6 +144,114 @@ class Site:
         return sorted(self.keys.glob(f"*/{names}.*.pem"))
 
 
+class Place:
+    """A broker, and how each of its users reaches it."""
+
+    def __init__(self, folder: Path, nodes: list[NodeId], patch: pytest.MonkeyPatch) -> None:
+        others = [RELEASE_USER, WATCHER_USER, "collector", "home/kitchen", "home/fork"]
+        self.broker = LocalBroker(folder, [*map(str, nodes), *others], kind="mosquitto")
+        self._patch = patch
+
+    def settings(self, user: str = RELEASE_USER, port: int | None = None) -> BrokerSettings:
+        word = f"SOTTOVOCE_TEST_{user.replace('/', '_').upper()}"
+        self._patch.setenv(word, self.broker.passwords[user])
+        return BrokerSettings(
+            host="127.0.0.1",
+            port=port or self.broker.port,
+            tls=False,
+            username=user,
+            password_env=word,
+            reconnect_first_s=0.1,
+            reconnect_most_s=0.3,
+        )
+
+    def section(self, name: str, user: str, port: int | None = None) -> str:
+        """Return it as a section of settings.toml."""
+        each = self.settings(user, port)
+        return (
+            f'[{name}]\nhost = "{each.host}"\nport = {each.port}\ntls = false\nusername = "{user}"\n'
+            f'password_env = "{each.password_env}"\nreconnect_first_s = 0.1\nreconnect_most_s = 0.3\n'
+        )
+
+
+class Subscriber:
+    """A node's connection: what it receives, in order."""
+
+    def __init__(self, settings: BrokerSettings, name: str, *filters: str) -> None:
+        self.arrived: list[Arrived] = []
+        self.connection: Connection | None = None
+        self.events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._link = Link(settings, name, events=self.events, subscribe_to=filters, session_expiry_s=0)
+        self._link.start()
+        self.until(lambda event: isinstance(event, Subscribed if filters else Opened))
+
+    def until(self, seen: Callable[[Any], bool]) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            event = self.events.get(timeout=max(0.0, deadline - time.monotonic()))
+            if isinstance(event, Opened):
+                self.connection = event.connection
+            if isinstance(event, Arrived):
+                event.connection.acknowledge(event.packet_id)
+                self.arrived.append(event)
+            if seen(event):
+                return
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
+        assert self.connection is not None
+        mid = self.connection.publish(topic, payload, retain=retain)
+        self.until(lambda event: isinstance(event, Acknowledged) and event.packet_id == mid)
+
+    def stop(self) -> None:
+        self._link.stop()
+
+
+class Fleet:
+    """Nodes that say what a test has them say; two are in at 10 %, two more at 50 %, the last two at 100 %."""
+
+    def __init__(self, place: Place, nodes: list[NodeId]) -> None:
+        self.nodes = nodes
+        self._place = place
+        self._open: dict[NodeId, Subscriber] = {}
+
+    def report(self, node: NodeId, state: UpdateState, reason: str = "", release: str = RELEASE, **rest: Any) -> None:
+        report = UpdateReport(
+            boot_id="0123456789abcdef", time_us=1, release=release, state=state, reason=reason, progress=1.0, **rest
+        )
+        self.say(node, UPDATE.at(node), encode(report, UPDATE.largest_bytes))
+
+    def waiting(self, *nodes: NodeId) -> None:
+        """They have reported, and run something else."""
+        for node in nodes or self.nodes:
+            self.report(node, UpdateState.IDLE, "waits", "made/0")
+
+    def status(self, node: NodeId, *, online: bool) -> None:
+        status = NodeStatus(
+            boot_id="0123456789abcdef",
+            time_us=1,
+            online=online,
+            reason=StatusReason.BIRTH if online else StatusReason.LOST,
+            versions=Versions(sottovoce="0", python="3", litert="2"),
+            model="made/0",
+            context=Context.RESEARCH,
+            source="a test",
+            muted=False,
+            clock_synced=True,
+        )
+        self.say(node, STATUS.at(node), encode(status, STATUS.largest_bytes))
+
+    def say(self, node: NodeId, topic: str, payload: bytes) -> None:
+        if node not in self._open:
+            self._open[node] = Subscriber(self._place.settings(str(node)), str(node))
+        self._open[node].publish(topic, payload)
+
+    def leave(self) -> None:
+        """Close every connection; whoever speaks opens one anew."""
+        for each in self._open.values():
+            each.stop()
+        self._open.clear()
+
+
 Make = Callable[..., Site]
 
 
@@ -193,3 +317,47 @@ def steal() -> Callable[[Site], Repository]:
         return site.open(ring=KeyRing([site.keys / Keep.ONLINE], site.ring.passphrase))
 
     return stolen
+
+
+@pytest.fixture(scope="session")
+def nodes() -> list[NodeId]:
+    """Six, in the order in which a rollout of `made/1` reaches them: at 10, 50 and 100 %, two each."""
+    found: list[NodeId] = []
+    for percent in (10, 50, 100):
+        rollout = Rollout(channel="stable", release=RELEASE, percent=percent)
+        names = (NodeId("home", f"n{number}") for number in range(1_000))
+        below = {10: 0, 50: 10, 100: 50}[percent]
+        before = msgspec.structs.replace(rollout, percent=below)
+        found += [node for node in names if is_in(node, rollout) and not is_in(node, before)][:2]
+    return found
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: list[NodeId]) -> Iterator[Place]:
+    if shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/opt/homebrew/sbin") is None:
+        pytest.skip("Mosquitto is not installed: apt-get install mosquitto")
+    (tmp_path / "broker").mkdir()
+    made = Place(tmp_path / "broker", nodes, monkeypatch)
+    made.broker.start()
+    yield made
+    made.broker.kill()
+
+
+@pytest.fixture
+def subscribe(place: Place) -> Iterator[Callable[..., Subscriber]]:
+    made: list[Subscriber] = []
+
+    def subscribe(user: str, *filters: str) -> Subscriber:
+        made.append(Subscriber(place.settings(user), user, *filters))
+        return made[-1]
+
+    yield subscribe
+    for each in made:
+        each.stop()
+
+
+@pytest.fixture
+def fleet(place: Place, nodes: list[NodeId]) -> Iterator[Fleet]:
+    made = Fleet(place, nodes)
+    yield made
+    made.leave()

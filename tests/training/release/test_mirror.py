@@ -1,22 +1,16 @@
 """The repository on a real broker: what nodes find there is what was signed, whatever the broker has been through."""
 
 import hashlib
-import queue
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from broker.connection import Acknowledged, Arrived, Connection, Opened, Subscribed
+from broker.connection import Arrived
 from broker.contract.errors import LinkError, ReleaseError
 from broker.contract.topics import CHUNK, METADATA, RELEASE_USER, NodeId
-from broker.link import Link
-from broker.local import LocalBroker
-from broker.settings import BrokerSettings
 from broker.verify import check_archive, verify
 from training.release.__main__ import main
 from training.release.mirror import inspect, mirror, retained
@@ -29,90 +23,13 @@ FORKED = NodeId("home", "fork")
 WAIT_S = 15.0
 
 
-class Place:
-    """A broker, and how each of its users reaches it."""
-
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        self.broker = LocalBroker(folder, [str(NODE), str(FORKED), RELEASE_USER, "collector"], kind="mosquitto")
-        self._patch = patch
-
-    def settings(self, user: str = RELEASE_USER, port: int | None = None) -> BrokerSettings:
-        word = f"SOTTOVOCE_TEST_{user.replace('/', '_').upper()}"
-        self._patch.setenv(word, self.broker.passwords[user])
-        return BrokerSettings(
-            host="127.0.0.1",
-            port=port or self.broker.port,
-            tls=False,
-            username=user,
-            password_env=word,
-            reconnect_first_s=0.1,
-            reconnect_most_s=0.3,
-        )
-
-
-class Subscriber:
-    """A node's connection: what it receives, in order."""
-
-    def __init__(self, settings: BrokerSettings, name: str, *filters: str) -> None:
-        self.arrived: list[Arrived] = []
-        self.connection: Connection | None = None
-        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._link = Link(settings, name, events=self._events, subscribe_to=filters, session_expiry_s=0)
-        self._link.start()
-        self.until(lambda event: isinstance(event, Subscribed if filters else Opened))
-
-    def until(self, seen: Callable[[Any], bool]) -> None:
-        deadline = time.monotonic() + WAIT_S
-        while True:
-            event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
-            if isinstance(event, Opened):
-                self.connection = event.connection
-            if isinstance(event, Arrived):
-                event.connection.acknowledge(event.packet_id)
-                self.arrived.append(event)
-            if seen(event):
-                return
-
-    def publish(self, topic: str, payload: bytes) -> None:
-        assert self.connection is not None
-        mid = self.connection.publish(topic, payload, retain=True)
-        self.until(lambda event: isinstance(event, Acknowledged) and event.packet_id == mid)
-
-    def stop(self) -> None:
-        self._link.stop()
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    if shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/opt/homebrew/sbin") is None:
-        pytest.skip("Mosquitto is not installed: apt-get install mosquitto")
-    (tmp_path / "broker").mkdir()
-    made = Place(tmp_path / "broker", monkeypatch)
-    made.broker.start()
-    yield made
-    made.broker.kill()
-
-
-@pytest.fixture
-def subscribe(place: Place) -> Iterator[Callable[..., Subscriber]]:
-    made: list[Subscriber] = []
-
-    def subscribe(user: str, *filters: str) -> Subscriber:
-        made.append(Subscriber(place.settings(user), user, *filters))
-        return made[-1]
-
-    yield subscribe
-    for each in made:
-        each.stop()
-
-
-def _bring_up(place: Place, repository: Repository) -> tuple[int, int, int]:
+def _bring_up(place: Any, repository: Repository) -> tuple[int, int, int]:
     done = mirror(place.settings(), retained(repository.files), wait_s=WAIT_S)
     return done.messages, done.sent, done.removed
 
 
 def test_mirror_a_node_finds_what_was_signed(
-    site: Any, place: Place, bundle_of: MakeBundle, subscribe: Callable[..., Subscriber], tmp_path: Path
+    site: Any, place: Any, bundle_of: MakeBundle, subscribe: Callable[..., Any], tmp_path: Path
 ) -> None:
     data = bundle_of(1, model=bytes(90_000))
     site.release(data)
@@ -140,9 +57,7 @@ def test_mirror_a_node_finds_what_was_signed(
     check_archive(offer, b"".join(parts[chunk.sha256] for chunk in offer.release.chunks))
 
 
-def test_mirror_again_sends_nothing_and_a_change_only_what_is_new(
-    site: Any, place: Place, bundle_of: MakeBundle
-) -> None:
+def test_mirror_again_sends_nothing_and_a_change_only_what_is_new(site: Any, place: Any, bundle_of: MakeBundle) -> None:
     site.release(bundle_of(1))
     first, sent, _ = _bring_up(place, site.open())
     assert _bring_up(place, site.open()) == (first, 0, 0)
@@ -156,7 +71,7 @@ def test_mirror_again_sends_nothing_and_a_change_only_what_is_new(
     assert _bring_up(place, site.open()) == (count, 0, 0)
 
 
-def test_mirror_restores_a_broker_that_lost_what_it_retained(site: Any, place: Place, bundle_of: MakeBundle) -> None:
+def test_mirror_restores_a_broker_that_lost_what_it_retained(site: Any, place: Any, bundle_of: MakeBundle) -> None:
     site.release(bundle_of(1))
     count, *_ = _bring_up(place, site.open())
     place.broker.kill()
@@ -166,7 +81,7 @@ def test_mirror_restores_a_broker_that_lost_what_it_retained(site: Any, place: P
 
 
 def test_mirror_replaces_what_somebody_else_put_there(
-    site: Any, place: Place, bundle_of: MakeBundle, subscribe: Callable[..., Subscriber]
+    site: Any, place: Any, bundle_of: MakeBundle, subscribe: Callable[..., Any]
 ) -> None:
     site.release(bundle_of(1))
     count, *_ = _bring_up(place, site.open())
@@ -183,14 +98,14 @@ def test_mirror_replaces_what_somebody_else_put_there(
     assert _bring_up(place, site.open()) == (count, 2, 2)
 
 
-def test_mirror_as_another_user_is_told_whose_topics_these_are(site: Any, place: Place, bundle_of: MakeBundle) -> None:
+def test_mirror_as_another_user_is_told_whose_topics_these_are(site: Any, place: Any, bundle_of: MakeBundle) -> None:
     site.release(bundle_of(1))
     with pytest.raises(LinkError, match=r"refuses .*1\.root\.json \(0x87\); the ACL lets the user 'release' alone"):
         mirror(place.settings("collector"), retained(site.open().files), wait_s=3)
 
 
 def test_mirror_broker_with_a_smaller_packet_limit_is_told_before_anything_is_sent(
-    site: Any, place: Place, bundle_of: MakeBundle, tmp_path: Path
+    site: Any, place: Any, bundle_of: MakeBundle, tmp_path: Path
 ) -> None:
     configuration = tmp_path / "broker" / "mosquitto.conf"
     configuration.write_text(configuration.read_text().replace("max_packet_size 66560", "max_packet_size 4096"))
@@ -202,13 +117,13 @@ def test_mirror_broker_with_a_smaller_packet_limit_is_told_before_anything_is_se
         mirror(place.settings(), retained(site.open().files), wait_s=WAIT_S)
 
 
-def test_mirror_payload_that_no_broker_should_get_is_refused(site: Any, place: Place) -> None:
+def test_mirror_payload_that_no_broker_should_get_is_refused(site: Any, place: Any) -> None:
     files = retained(site.open().files) | {CHUNK.at("0" * 64): bytes(65_537)}
     with pytest.raises(ReleaseError, match="65,537 bytes, at most 65,536"):
         mirror(place.settings(), files)
 
 
-def test_mirror_without_a_broker_is_given_up(site: Any, place: Place) -> None:
+def test_mirror_without_a_broker_is_given_up(site: Any, place: Any) -> None:
     place.broker.kill()
     with pytest.raises(
         LinkError, match=r"no connection, or no answer to SUBSCRIBE within 0.5 s|the connection was lost"
@@ -229,7 +144,7 @@ def test_inspect_refuses_to_mirror_what_every_node_would_refuse(
 
 
 def test_commands_mirror_what_they_sign(
-    place: Place, tmp_path: Path, bundle_of: MakeBundle, monkeypatch: Any, capsys: Any, passphrase: Any
+    place: Any, tmp_path: Path, bundle_of: MakeBundle, monkeypatch: Any, capsys: Any, passphrase: Any
 ) -> None:
     for keep in Keep:
         monkeypatch.setenv(f"{keep}_WORD", passphrase(keep))
@@ -239,10 +154,8 @@ def test_commands_mirror_what_they_sign(
     assert main(["init", *where, *words]) == 0
     assert main(["reseed", *where, *words]) == 2
     assert "names no [broker] to mirror to" in capsys.readouterr().err
-    settings = place.settings()
     with (tmp_path / "releases" / "settings.toml").open("a") as file:
-        file.write(f'[broker]\nhost = "127.0.0.1"\nport = {settings.port}\ntls = false\nusername = "{RELEASE_USER}"\n')
-        file.write(f'password_env = "{settings.password_env}"\n')
+        file.write(place.section("broker", RELEASE_USER))
     assert main(["add", str(tmp_path / "a.bundle"), *where, *words]) == 0
     assert "read back all" in capsys.readouterr().out
     assert main(["publish", *where, *words]) == 0

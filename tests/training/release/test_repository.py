@@ -284,6 +284,17 @@ def test_settle_signs_nothing_that_holds_for_long_and_renews_what_does_not(site:
     assert (repository.timestamp().signed.version, repository.snapshot().signed.version) == (3, 2)
 
 
+def test_lock_that_another_command_keeps_is_given_up(site: Any) -> None:
+    with (
+        site.open().files.locked(),
+        pytest.raises(files.BusyError, match="another command works on it; let it end, or end it"),
+        files.Files(site.folder).locked(wait_s=0.15),
+    ):
+        pass
+    with files.Files(site.folder).locked(wait_s=0):
+        pass
+
+
 def test_no_repository_is_one_clear_error(tmp_path: Path, site: Any) -> None:
     with pytest.raises(ReleaseError, match="no repository of releases"):
         Repository(tmp_path, site.ring, site.now)
