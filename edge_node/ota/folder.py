@@ -111,11 +111,8 @@ class Folder:
             if not payload:
                 path.unlink(missing_ok=True)
             else:
-                here = list(self.metadata.iterdir())
-                if not before and len(here) >= _MOST_FILES:
-                    oldest = min(here, key=lambda each: each.stat().st_mtime_ns)
-                    _log.warning("%s: %d files are too many; %s goes", self.metadata, len(here), oldest.name)
-                    oldest.unlink()
+                if not before:
+                    self._make_room()
                 write_whole(path, payload)
         return True
 
@@ -211,6 +208,14 @@ class Folder:
                 path.unlink(missing_ok=True)
             for slot in {"a", "b"} - slots:
                 (self._path / f"slot-{slot}.bundle").unlink(missing_ok=True)
+
+    def _make_room(self) -> None:
+        """Take the oldest file of metadata away, if there is no room for another."""
+        here = list(self.metadata.iterdir())
+        if len(here) >= _MOST_FILES:
+            oldest = min(here, key=lambda each: each.stat().st_mtime_ns)
+            _log.warning("%s: %d files are too many; %s goes", self.metadata, len(here), oldest.name)
+            oldest.unlink()
 
     def _slot(self, slot: Slot) -> Path:
         return self._path / f"slot-{slot}.bundle"

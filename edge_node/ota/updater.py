@@ -86,12 +86,8 @@ class Updater:
         if not re.fullmatch(METADATA.pattern, name):  # it would become the name of a file
             _log.warning("update of %s: %r is no file of metadata; not kept", self._me.node, name[:80])
             return
-        if len(payload) > METADATA.largest_bytes:
-            words = f"{name} has {len(payload):,} bytes, at most {METADATA.largest_bytes:,} are kept"
-            self._walk.tell(About.METADATA, f"{Refusal.ENDLESS_DATA}: {words}")
-            return
-        try:
-            is_new = self._files.put_metadata(name, payload)
+        try:  # of one that is too long, as much is kept as it takes to be refused for it
+            is_new = self._files.put_metadata(name, payload[: METADATA.largest_bytes + 1])
         except StoreError as error:
             self._walk.tell(About.METADATA, str(error))
             self._walk.timers.within(self._metadata_pause.next_s(), self._ask_again)
@@ -167,9 +163,7 @@ class Updater:
 
     def running(self, sha256: str | None) -> None:
         """Hear which model runs now, by its archive's digest; None: the floor."""
-        self._walk.running = sha256
-        if self.record.state is UpdateState.ROLLING_BACK:
-            self._walk.act()
+        self._walk.told(sha256)
 
     def unusable(self, held: Held, why: str) -> None:
         """Hear that a model in a slot cannot be run."""

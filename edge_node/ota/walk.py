@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 _MOST_SPOILED: Final = 3
 """Times that the disk may spoil a release before it is given up."""
 _US: Final = 1_000_000
-_NOT_TOLD: Final = "not told yet"
+_UNKNOWN: Final = "unknown"
 
 
 class Walk:
@@ -74,11 +74,10 @@ class Walk:
         }
         self.offer: Offer | None = None
         """What the metadata say; None: nothing that holds."""
-        self.running: str | None = _NOT_TOLD
-        """Digest of the archive that runs; None: the floor."""
         self.is_proving = False
         """Whether the answer of a proof is waited for."""
         self._is_begun = False
+        self._runs: str | None = _UNKNOWN  # digest of the archive that runs; None: the floor
         self._spoiled = 0
         self._owed: Callable[[], None] | None = None  # a step that the disk did not take
 
@@ -164,6 +163,12 @@ class Walk:
             case None if self.record.state is UpdateState.VERIFYING and not self.is_proving and self._owed is None:
                 self._prove()
 
+    def told(self, sha256: str | None) -> None:
+        """Hear which model runs."""
+        self._runs = sha256
+        if self.record.state is UpdateState.ROLLING_BACK:
+            self.act()
+
     def opened(self) -> None:
         """Hear that there is a new connection."""
         self._pause.reset()
@@ -201,8 +206,7 @@ class Walk:
         if not self.keep(replace(record, turn=rest.turn, reason=reason)):
             self._try_later()
             return
-        if rest.words:
-            self.tell(About.COURSE, rest.words, level=logging.INFO)
+        self.tell(About.COURSE, rest.words, level=logging.INFO)
         if rest.turn is not None:
             self.timers.after(max(0.0, (rest.turn.due_us - self._clock.now_us()) / _US), self._rest)
 
@@ -250,8 +254,8 @@ class Walk:
         record = self.record
         assert record.offer is not None  # noqa: S101 -- as above
         if record.is_installed:
-            if self.running != record.offer.sha256:
-                self._work.activate(record.active)
+            if self._runs != self._active:
+                self._activate()
             return
         try:
             is_there = self._files.install(record.offer, record.spare)
@@ -265,11 +269,20 @@ class Walk:
             self._spoil("the bundle")
 
     def _restore(self) -> None:
-        active = self.record.active
-        if self.running == (active.sha256 if active is not None else None):
+        if self._runs == self._active:
             self.advance(Event.RESTORED)
         else:
-            self._work.activate(active)
+            self._activate()
+
+    def _activate(self) -> None:
+        """Let the model run that is to run; until it is told which one does, it may be any that was asked for."""
+        self._runs = _UNKNOWN
+        self._work.activate(self.record.active)
+
+    @property
+    def _active(self) -> str | None:
+        """Digest of the archive that is to run; None: the floor."""
+        return None if self.record.active is None else self.record.active.sha256
 
     def _try_later(self) -> None:
         self._reports.say(self.record)
