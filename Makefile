@@ -22,6 +22,7 @@ check: .venv/dev ## lint, types, import rules, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m broker.contract.generate --check
+	$(BIN)/python -m edge_node.ota.diagram --check
 	$(BIN)/python -m dashboard.grafana --check
 	$(BIN)/python -m training.report.model_card --check
 
@@ -51,6 +52,7 @@ factory: .venv/dev ## train, examine and bundle the model that nodes are shipped
 
 generate: .venv/dev ## write what follows from the tables: ACL, AsyncAPI, schemas, docs, Grafana dashboards, model card
 	$(BIN)/python -m broker.contract.generate
+	$(BIN)/python -m edge_node.ota.diagram
 	$(BIN)/python -m dashboard.grafana
 	$(BIN)/python -m training.report.model_card
 
