@@ -57,8 +57,8 @@ class UpdateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     folder: Annotated[str, Meta(min_length=1)] = "sottovoce-update"
     """Where models, metadata and the record of updates are kept; made when missing."""
     clock: Literal["synchronised", "trusted"] = "synchronised"
-    """No update before the kernel says that a time server sets the clock. `trusted` is for a clock that is right without
-    the kernel's knowledge: a battery, a virtual machine, a container."""
+    """No update before the kernel says that a time server sets the clock. `trusted` is for a clock that is right
+    without the kernel's knowledge: a battery, a virtual machine, a container."""
     budget_ms: Annotated[float, Meta(gt=0, le=10_000)] = 100.0
     """Longest time of one window, features and inference, that a new model may take on this device."""
     memory_mib: Annotated[int, Meta(ge=16, le=65_536)] = 256

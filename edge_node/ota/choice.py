@@ -62,7 +62,8 @@ def _resting(me: Me, record: Record, offer: Offer, now_us: int) -> Take | Rest:
     known = record.badness(rollout.release, offer.sha256)
     refusal = why if way is Course.REFUSE else None
     if way is Course.TAKE_UP:
-        refusal = known or incompatibility(offer.release, me.litert)
+        lacking = incompatibility(offer.release, me.litert)
+        refusal = known or (f"compatibility: {lacking}" if lacking is not None else None)
     if refusal is not None:
         return Rest() if is_rejected else Take(event=Event.REFUSED, reason=refusal)
     if way is Course.TAKE_UP:

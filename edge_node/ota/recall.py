@@ -34,7 +34,7 @@ def consider(me: Me, record: Record, clock: Clock, command: Command) -> Answer:
     if command.id == record.recalled:
         return Answer(words="was carried out already", is_done=True)
     if not clock.is_synced():
-        return Answer(words="this node's clock is not synchronised, so a command's age cannot be told")
+        return Answer(words="this node's clock is not synchronised, so a command's age cannot be told (update.clock)")
     if abs(age_s) > COMMAND_EXPIRY_S:
         return Answer(words=f"the command is {age_s:.0f} s old, at most {COMMAND_EXPIRY_S} s are allowed")
     if record.state not in {UpdateState.IDLE, UpdateState.REJECTED}:

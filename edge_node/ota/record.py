@@ -143,7 +143,10 @@ def step(
             held = Held(slot=record.spare, release=record.offer.rollout.release, sha256=record.offer.sha256)
             after = replace(after, active=held, previous=record.active)
         case Event.CONFIRMED:
-            after = replace(after, offer=None, release=None)
+            assert record.offer is not None  # noqa: S101 -- likewise
+            # what nodes were ordered away from is nothing that an operator's order may lead back to
+            previous = None if record.offer.rollout.downgrade else record.previous
+            after = replace(after, offer=None, release=None, previous=previous)
         case Event.WITHDRAWN if state is UpdateState.IDLE:
             after = replace(after, offer=None, release=None, trial=None)
         case Event.FAILED | Event.RECALLED | Event.WITHDRAWN | Event.BROKEN:
