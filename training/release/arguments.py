@@ -60,7 +60,7 @@ def _add_offline(commands: Any) -> None:  # noqa: ANN401 -- argparse keeps its t
     remove.add_argument("release", metavar="RELEASE", help="as <name>/<version>")
 
     rotate = _add(commands, "rotate-key", "make a new key, and let it count instead of an old one")
-    rotate.add_argument("role", type=Role, choices=list(Role), metavar="ROLE", help=", ".join(Role))
+    rotate.add_argument("role", type=_role, metavar="ROLE", help=", ".join(Role))
     rotate.add_argument("--old", metavar="ID", help="first letters of the old key's id, where the role has several")
     rotate.add_argument("--into", type=Path, metavar="DIR", help="where the new key goes (default: as init)")
 
@@ -95,12 +95,12 @@ def _add_channels(commands: Any) -> None:  # noqa: ANN401 -- as above
     for name, told, because in (
         ("pause", "let no further node begin", True),
         ("resume", "let nodes begin again", False),
-        ("abort", "let no further node begin, and those that have begun go back", True),
+        ("abort", "let no further node begin, and send nodes that are under way back; who has finished keeps it", True),
     ):
         command = _add(commands, name, told)
         _channel(command, "whose rollout")
         if because:
-            command.add_argument("--reason", type=_text, default="", help="for all to read")
+            command.add_argument("--reason", type=_text, help="for all to read")
 
 
 def _add_fleet(commands: Any) -> None:  # noqa: ANN401 -- as above
@@ -144,20 +144,28 @@ def _node(text: str) -> NodeId:
     try:
         return NodeId(site, node)
     except SettingsError as error:
-        msg = f"{text!r} is no <site>/<node>: {error}"
+        msg = f"{text!r} is no <site>/<node>{f': {error}' if site and node else ''}"
         raise argparse.ArgumentTypeError(msg) from error
 
 
-def _percentage(text: str) -> int:
+def _role(text: str) -> Role:
+    try:
+        return Role(text)
+    except ValueError as error:
+        msg = f"{text!r} is no role: {', '.join(Role)}"
+        raise argparse.ArgumentTypeError(msg) from error
+
+
+def _percentage(text: str, least: int = 0) -> int:
     number = text.removesuffix("%")
-    if not number.isdecimal() or int(number) > 100:  # noqa: PLR2004 -- per cent
-        msg = f"{text!r} is no whole percentage from 0 to 100"
+    if not number.isdecimal() or not least <= int(number) <= 100:  # noqa: PLR2004 -- per cent
+        msg = f"{text!r} is no whole percentage from {least} to 100"
         raise argparse.ArgumentTypeError(msg)
     return int(number)
 
 
 def _percentages(text: str) -> list[int]:
-    return [_percentage(each.strip()) for each in text.split(",")]
+    return [_percentage(each.strip(), least=1) for each in text.split(",")]
 
 
 def _duration(text: str) -> int:

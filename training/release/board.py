@@ -11,7 +11,7 @@ from rich.text import Text
 
 from broker.contract.release import Rollout
 from broker.contract.updates import UpdateState
-from training.release.fleet import Tally
+from training.release.fleet import Tally, in_nodes
 from training.release.view import Latest, View
 
 __all__ = ["board"]
@@ -94,7 +94,7 @@ def _shares(counts: Sequence[int], width: int) -> list[int]:
 
 
 def _known(fleet: Tally) -> str:
-    return f"{fleet.nodes:,} nodes known, {fleet.online:,} online; {fleet.asked:,} asked so far"
+    return f"{in_nodes(fleet.nodes)} known, {fleet.online:,} online; {fleet.asked:,} asked so far"
 
 
 def _standing(view: View) -> str:
@@ -103,7 +103,9 @@ def _standing(view: View) -> str:
         because = f": {rollout.reason}" if rollout.reason else ""
         told = f"{'aborted' if rollout.aborted else 'paused'}{because}"
         return f"{told}; waits for {view.waits}" if view.waits else told
-    return f"waits for {view.waits}" if view.waits else "everybody who was asked and is there has come to an end"
+    if view.waits:
+        return f"waits for {view.waits}"
+    return "everybody who was asked and is there has come to an end" if view.fleet.asked else "nobody is in yet"
 
 
 def _states(view: View) -> Table:
@@ -141,7 +143,7 @@ def _reasons(view: View, width: int) -> list[Text]:
 
 def _latest(latest: Iterable[Latest], rollout: Rollout, width: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, width=width)
-    table.add_column("changed last", no_wrap=True, max_width=width // 3)
+    table.add_column("node, changed last", no_wrap=True, max_width=width // 3)
     table.add_column("state", no_wrap=True, min_width=12)
     table.add_column("", no_wrap=True, ratio=1)
     for each in latest:
@@ -160,7 +162,8 @@ def _details(each: Latest, *, is_about: bool) -> str:
     if each.p95_us is not None:
         parts.append(f"p95 {each.p95_us / 1_000:.1f} ms")
     if not is_about:
-        parts.append(each.release or "no release seen")
+        runs = "runs " if each.state is UpdateState.IDLE else ""
+        parts.append(f"{runs}{each.release}" if each.release else "no release seen")
     return ", ".join(part for part in parts if part)
 
 

@@ -1,6 +1,7 @@
 """What each command of `sottovoce-release` does, in the order in which it does it."""
 
 import argparse
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -13,14 +14,15 @@ from broker.contract.release import Release
 from broker.settings import BrokerSettings
 from training.release import channels, fleet_commands
 from training.release.bundles import add, gates_of, remove
-from training.release.keys import KeyRing
+from training.release.keys import KeyRing, MissingKeyError
 from training.release.mirror import mirror_all
 from training.release.opening import Owners, init
 from training.release.passphrase import passphrases
-from training.release.repository import MissingKeyError, Repository
-from training.release.roles import Keep
+from training.release.repository import Repository
+from training.release.roles import Keep, Role
 from training.release.rotation import renew_offline, rotate
-from training.release.show import open_console, say, show_gates, show_release, show_rollout, show_status
+from training.release.show import after_abort, open_console, say, show_gates, show_release, show_rollout, show_status
+from training.release.signed import threshold
 from training.release.status import status_of
 
 __all__ = ["run"]
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         code = _COMMANDS[args.command](args, repository)
         if repository.settings.broker is not None:
             _mirror(repository, repository.settings.broker)
-    return fleet_commands.attend(args, repository) if args.command == "rollout" else code
+    return _end(args, repository, code)
 
 
 def _init(args: argparse.Namespace) -> int:
@@ -78,6 +80,8 @@ def _add(args: argparse.Namespace, repository: Repository) -> int:
     bundle = read_bundle(data, str(args.bundle))
     console = open_console()
     known = bundle.manifest.identity in repository.releases()
+    if not known:
+        repository.check_keys(Role.TARGETS)  # before the gates, which take their time
     gates = () if known else gates_of(repository, bundle, args.channel)
     show_gates(console, gates)
     release: Release = add(repository, bundle, data, gates, args.force)
@@ -131,12 +135,12 @@ def _rollout(args: argparse.Namespace, repository: Repository) -> int:
         abort_above=args.abort_above,
         min_nodes=args.min_nodes,
     )
-    show_rollout(open_console(), begun)
+    show_rollout(open_console(), begun, with_limits=True)
     return 0
 
 
 def _pause(args: argparse.Namespace, repository: Repository) -> int:
-    show_rollout(open_console(), channels.pause(repository, args.channel, args.reason))
+    show_rollout(open_console(), channels.pause(repository, args.channel, args.reason or ""))
     return 0
 
 
@@ -146,8 +150,17 @@ def _resume(args: argparse.Namespace, repository: Repository) -> int:
 
 
 def _abort(args: argparse.Namespace, repository: Repository) -> int:
-    show_rollout(open_console(), channels.abort(repository, args.channel, args.reason))
+    show_rollout(open_console(), channels.abort(repository, args.channel, args.reason or ""))
     return 0
+
+
+def _end(args: argparse.Namespace, repository: Repository, code: int) -> int:
+    """Say or do what comes after the broker has it."""
+    if args.command == "rollout":
+        return fleet_commands.attend(args, repository)
+    if args.command == "abort":
+        say(open_console(), after_abort(args.channel))
+    return code
 
 
 def _status(args: argparse.Namespace, repository: Repository, pending: list[str]) -> int:
@@ -168,9 +181,14 @@ def _reseed(_args: argparse.Namespace, repository: Repository) -> int:
 
 
 def _mirror(repository: Repository, broker: BrokerSettings) -> None:
-    done = mirror_all(repository.files, list(repository.channels()), broker)
+    done = mirror_all(repository.files, list(repository.channels()), broker, say_waits=_say_waits)
     told = f"sent {done.sent}, removed {done.removed}, read back all {done.messages}"
     say(open_console(), f"broker {broker.host}:{broker.port}: {told}")
+
+
+def _say_waits(line: str) -> None:
+    sys.stderr.write(f"sottovoce-release: {line}\n")
+    sys.stderr.flush()
 
 
 def _finish(repository: Repository, done: str, *, renew: bool = False) -> int:
@@ -178,7 +196,10 @@ def _finish(repository: Repository, done: str, *, renew: bool = False) -> int:
     console = open_console()
     waiting = repository.sign()
     if waiting:
-        say(console, *(f"waits: {line}" for line in waiting), "next: `sottovoce-release sign` by the other holders")
+        root = repository.root().signed
+        is_shared = any(threshold(root, role) > 1 for role in repository.missing())
+        who = "by the other holders" if is_shared else "with the keys that are missing: name their folder with --keys"
+        say(console, *(f"waits: {line}" for line in waiting), f"next: `sottovoce-release sign` {who}")
         return 0
     try:
         repository.settle(renew=renew)

@@ -5,6 +5,7 @@ ended at any moment, and another one takes over from there.
 """
 
 import enum
+import math
 import threading
 import time
 from typing import Final
@@ -14,7 +15,7 @@ import msgspec
 from broker.contract.errors import LinkError, SottovoceError
 from broker.contract.release import Rollout
 from training.release.document import Document
-from training.release.fleet import Move, Tally, failures, judge, next_percent, waits_for
+from training.release.fleet import Move, Tally, failures, in_nodes, judge, next_percent, waits_for
 from training.release.screen import Screen
 from training.release.view import Latest, View
 from training.release.watch import Watch
@@ -24,6 +25,8 @@ __all__ = ["Controller", "End", "Outcome"]
 _LATEST: Final = 6
 _REASONS: Final = 5
 _ONCE_WAIT_S: Final = 15.0
+_LADDER: Final = (2, 10, 50, 100)
+"""Percentages to go on with where somebody has named none."""
 
 
 class Outcome(enum.StrEnum):
@@ -84,6 +87,8 @@ class Controller:
             ReleaseError: there is no such channel at the beginning.
         """
         self._turn_to(self._document.read())
+        if not self._acts:
+            self._screen.say("nobody steps or aborts here; watch --control does")
         while not stop.is_set():
             self._watch.listen(self._tick_s, stop)
             if stop.is_set():
@@ -111,10 +116,14 @@ class Controller:
             if stop.is_set():
                 return
             if time.monotonic() >= deadline:
-                said = f" ({self._watch.notes[-1]})" if self._watch.notes else ""
+                said = f" ({self._why_not()})" if self._watch.notes else ""
                 msg = f"broker {self._watch.where}: no answer within {_ONCE_WAIT_S:g} s{said}"
                 raise LinkError(msg)
         self._screen.show(self._view(rollout, self._watch.tally(rollout), 0.0, None), None)
+
+    def _why_not(self) -> str:
+        """Return the last note as a part of an error that names the broker itself, and is the end."""
+        return self._watch.notes[-1].removeprefix(f"broker {self._watch.where}: ").removesuffix("; tries again")
 
     def _tick(self) -> End | None:
         rollout = self._read()
@@ -126,7 +135,8 @@ class Controller:
         can_judge = self._watch.is_current and not self._is_owed
         move = judge(counted, rollout, elapsed_s) if can_judge else Move.WAIT
         outcome = self._outcome(rollout, move) if self._acts else None
-        self._screen.show(self._view(rollout, counted, elapsed_s, outcome), elapsed_s)
+        # who only looks has not seen when the channel was told so
+        self._screen.show(self._view(rollout, counted, elapsed_s, outcome), elapsed_s if self._acts else None)
         if outcome is not None:
             return End(outcome=outcome, words=_last_words(outcome, self._release or "", rollout, counted))
         if self._acts:
@@ -203,7 +213,7 @@ class Controller:
             return "`sottovoce-release resume`"
         if rollout.percent == 0:
             return "`sottovoce-release rollout`, which says how many take it up"
-        return waits_for(counted, rollout, elapsed_s) or ""
+        return waits_for(counted, rollout, elapsed_s if self._acts else math.inf) or ""
 
     def _detached(self, rollout: Rollout) -> str:
         owed = "; the broker may not have it: `sottovoce-release reseed`" if self._is_owed else ""
@@ -222,7 +232,20 @@ def _last_words(outcome: Outcome, release: str, rollout: Rollout, counted: Tally
         case Outcome.REPLACED:
             return f"{rollout.channel}: names {rollout.release} now; the rollout of {release} is over"
         case _:
-            failed = f", {failures(counted)}" if counted.failed else ""
-            absent = f", {counted.absent:,} offline may take it up when they return" if counted.absent else ""
-            told = f"{counted.succeeded:,} of {counted.asked:,} nodes run it{failed}{absent}"
-            return f"{rollout.channel}: {release} is done at {rollout.percent} %: {told}"
+            return _done(release, rollout, counted)
+
+
+def _done(release: str, rollout: Rollout, counted: Tally) -> str:
+    """Return how many nodes run it; a rollout whose last phase is not of 100 % has not reached the others."""
+    failed = f", {failures(counted)}" if counted.failed else ""
+    absent = f", {counted.absent:,} offline may take it up when they return" if counted.absent else ""
+    share = f"{counted.succeeded:,} of {in_nodes(counted.asked)}"
+    runs = "runs" if counted.asked == 1 else "run"
+    if rollout.percent == _LADDER[-1]:
+        return f"{rollout.channel}: {release} is done at {rollout.percent} %: {share} {runs} it{failed}{absent}"
+    told = f"{share} that {'was' if counted.asked == 1 else 'were'} asked {runs} it{failed}{absent}"
+    if not counted.asked:
+        told = "nobody was asked, as no node that is known is in"
+    left = ",".join(str(percent) for percent in _LADDER if percent > rollout.percent)
+    onward = f"sottovoce-release rollout {release} --channel {rollout.channel} --percent {left}"
+    return f"{rollout.channel}: {release} stays at {rollout.percent} %, the last phase: {told}; next: {onward}"

@@ -1,4 +1,4 @@
-"""A channel's document on the disk, which is the truth: read anew each time, changed under the lock, and mirrored."""
+"""A channel's document on the disk, which is the truth: read anew each time, and signed under the lock."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from training.release import channels
 from training.release.files import Files
 from training.release.keys import KeyRing
 from training.release.mirror import Mirrored, mirror_all
-from training.release.repository import MissingKeyError, Repository
+from training.release.repository import Repository
 from training.release.roles import ONLINE, Role
 from training.release.signed import key_ids
 
@@ -61,12 +61,10 @@ class Document:
         for role in ONLINE:
             delegator = repository.targets().signed if role == Role.ROLLOUT else repository.root().signed
             if not self._ring.signers(role, key_ids(delegator, role)):
-                where = ", ".join(map(str, self._ring.folders))
-                msg = f"no key of {role} in {where}; name its folder with --keys"
-                raise MissingKeyError(msg)
+                raise self._ring.lacks(role)
 
     def step(self, judged: Rollout, percent: int) -> bool:
-        """Sign another percentage and mirror it, unless the document is not the judged one any more.
+        """Sign another percentage, unless the document is not the judged one any more; `mirror` sends it.
 
         Returns:
             Whether it was signed.

@@ -6,7 +6,8 @@ nobody knows whether it takes up updates at all.
 
 import enum
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -15,7 +16,7 @@ from broker.contract.release import Rollout, is_in
 from broker.contract.topics import NodeId
 from broker.contract.updates import UpdateReport, UpdateState
 
-__all__ = ["LOST_AFTER_S", "Move", "Tally", "failures", "judge", "next_percent", "tally", "waits_for"]
+__all__ = ["LOST_AFTER_S", "Move", "Tally", "failures", "in_nodes", "judge", "next_percent", "tally", "waits_for"]
 
 LOST_AFTER_S: Final = 600
 """A node that went offline while it was taking the release up counts as failed after this: it may be the model."""
@@ -24,6 +25,7 @@ _FAILED: Final = {UpdateState.REJECTED, UpdateState.ROLLING_BACK}
 _ENOUGH: Final = 0.5
 """Share of those asked that must have executed before nodes that are offline are not waited for ..."""
 _NAMED: Final = 3
+_NOBODY: Final[Mapping[NodeId, str]] = MappingProxyType({})
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,14 +75,14 @@ class Move(enum.StrEnum):
     ABORT = "abort"
     """Too many have failed."""
     DONE = "done"
-    """Every node was asked, and all that are there have come to their end."""
+    """The same in the last phase, which need not be of 100 %: nobody else will be asked."""
 
 
 def tally(
     reports: Mapping[NodeId, UpdateReport],
     rollout: Rollout,
     away: Mapping[NodeId, float],
-    silent: Collection[NodeId] = (),
+    silent: Mapping[NodeId, str] = _NOBODY,
 ) -> Tally:
     """Return how the nodes stand towards the release that a rollout names.
 
@@ -88,7 +90,7 @@ def tally(
         reports: each node's last one; those of other channels do not count.
         rollout: what the channel is told.
         away: for how long each node that is offline has been so, s.
-        silent: nodes that have reported, but not since the connection to the broker was lost.
+        silent: the channel of each node that has reported, but not since the connection to the broker was lost.
     """
     due: list[NodeId] = []
     working: list[NodeId] = []
@@ -110,10 +112,11 @@ def tally(
             absent += node in away
             if node not in away:
                 due.append(node)
-    unheard = [node for node in silent if is_in(node, rollout)]
+    known = [node for node, channel in silent.items() if channel == rollout.channel]
+    unheard = [node for node in known if is_in(node, rollout)]
     failed, succeeded = reasons.total(), states[UpdateState.IDLE]
     return Tally(
-        nodes=len(reports) + len(silent),
+        nodes=len(reports) + len(known),
         online=sum(node not in away for node in reports),
         asked=len(due) + absent + len(unheard) + len(working) + succeeded + failed,
         due=len(due),
@@ -180,6 +183,11 @@ def failures(counted: Tally) -> str:
     """Return how many have failed, and the reason that most of them give."""
     most = max(counted.reasons, key=lambda reason: counted.reasons[reason], default="")
     return f"{counted.failed} of {counted.executed} failed: {most or 'no reason given'}"
+
+
+def in_nodes(count: int) -> str:
+    """Return a number of nodes in words."""
+    return f"{count:,} {'node' if count == 1 else 'nodes'}"
 
 
 def next_percent(rollout: Rollout) -> int | None:

@@ -13,7 +13,7 @@ from training.release.picture import printable
 from training.release.repository import Repository
 from training.release.rollback import send_back
 from training.release.screen import open_screen
-from training.release.show import open_console, say
+from training.release.show import after_abort, open_console, say
 from training.release.watch import open_watch
 
 __all__ = ["attend", "rollback", "watch"]
@@ -89,4 +89,6 @@ def _control(document: Document, broker: BrokerSettings, release: str, *, as_jso
     with open_watch(broker) as watching, open_screen(as_json=as_json) as screen:
         end = Controller(watching, document, screen, release=release).run(stop)
     screen.say(end.words)
+    if end.outcome is Outcome.ABORTED:
+        screen.say(after_abort(document.channel))
     return _EXIT_CODES[end.outcome]

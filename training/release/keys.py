@@ -18,7 +18,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from broker.contract.errors import ReleaseError, SettingsError
 from training.release.roles import Keep, Role
 
-__all__ = ["SHORTEST_PASSPHRASE", "Key", "KeyRing", "Passphrase"]
+__all__ = ["SHORTEST_PASSPHRASE", "Key", "KeyRing", "MissingKeyError", "Passphrase"]
 
 Key = SSlibKey
 SHORTEST_PASSPHRASE: Final = 12
@@ -29,8 +29,11 @@ _NAMED: Final = 16
 _SCRYPT: Final = {"n": 2**15, "r": 8, "p": 1, "maxmem": 2**26, "dklen": 32}
 """RFC 7914; 32 MiB and some tenths of a second for each guess."""
 
-
 Passphrase = Callable[[Keep], str]
+
+
+class MissingKeyError(ReleaseError):
+    """Too few of a role's keys are at hand to sign."""
 
 
 class KeyRing:
@@ -75,6 +78,11 @@ class KeyRing:
     def has(self, role: Role, key_id: str) -> bool:
         """Return whether a key's file is here."""
         return self.path(role, key_id) is not None
+
+    def lacks(self, *roles: Role) -> MissingKeyError:
+        """Return the error that too few of these roles' keys are at hand."""
+        where = ", ".join(map(str, self.folders))
+        return MissingKeyError(f"no key of {' or '.join(roles)} in {where}; name its folder with --keys")
 
     def signers(self, role: Role, key_ids: Iterable[str]) -> list[CryptoSigner]:
         """Return those of a role's keys that are at hand.

@@ -9,7 +9,7 @@ import hashlib
 import queue
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,9 +34,12 @@ _IN_FLIGHT: Final = 16
 _HEADER_BYTES: Final = 64
 """More than MQTT puts around a topic and a payload."""
 _REFUSED: Final = 0x80
+_TELL_AFTER_S: Final = 2.0
+"""For how long nothing may happen before somebody who looks at a terminal is told why."""
 _FIRST_ROOT: Final = METADATA.at("1.root.json")
 
 Payloads = Mapping[str, bytes]
+Say = Callable[[str], None]
 
 
 class Mirrored(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,13 +86,16 @@ def inspect(files: Files, channels: Sequence[str]) -> None:
                     raise ReleaseError(msg) from error
 
 
-def mirror(settings: BrokerSettings, wanted: Payloads, *, wait_s: float = 30.0) -> Mirrored:
+def mirror(
+    settings: BrokerSettings, wanted: Payloads, *, wait_s: float = 30.0, say_waits: Say | None = None
+) -> Mirrored:
     """Make a broker retain these messages of the release topics, and no others.
 
     Args:
         settings: where the broker is; the user must be `release`.
         wanted: payloads by topic, in the order in which they are to be sent; it holds the first root.
-        wait_s: how long nothing may happen before it is given up.
+        wait_s: how long nothing may happen before it is given up, s.
+        say_waits: is told, in words, when it has to wait for the broker; None: nobody is.
 
     Raises:
         LinkError: the broker cannot be reached, refuses, takes no packets of this size, or does not keep them.
@@ -103,7 +109,7 @@ def mirror(settings: BrokerSettings, wanted: Payloads, *, wait_s: float = 30.0) 
     sent: set[str] = set()
     removed: set[str] = set()
     for _ in range(_ROUNDS):
-        with _session(settings, wait_s) as session:
+        with _session(settings, wait_s, say_waits) as session:
             found = session.look(wanted[_FIRST_ROOT])
             missing = {topic: wanted[topic] for topic, digest in digests.items() if found.get(topic) != digest}
             stale = found.keys() - wanted.keys()
@@ -120,8 +126,15 @@ def mirror(settings: BrokerSettings, wanted: Payloads, *, wait_s: float = 30.0) 
     raise LinkError(msg)
 
 
-def mirror_all(files: Files, channels: Sequence[str], settings: BrokerSettings, *, wait_s: float = 30.0) -> Mirrored:
-    """Make a broker retain what a repository holds, after a look at it with a node's eyes.
+def mirror_all(
+    files: Files,
+    channels: Sequence[str],
+    settings: BrokerSettings,
+    *,
+    wait_s: float = 30.0,
+    say_waits: Say | None = None,
+) -> Mirrored:
+    """Make a broker retain what a repository holds, after a look at it with a node's eyes; arguments as `mirror`.
 
     Raises:
         LinkError: as `mirror`; in one line with what the connection said.
@@ -130,7 +143,7 @@ def mirror_all(files: Files, channels: Sequence[str], settings: BrokerSettings, 
     inspect(files, channels)
     with link_words(RELEASE_USER) as words:
         try:
-            return mirror(settings, retained(files), wait_s=wait_s)
+            return mirror(settings, retained(files), wait_s=wait_s, say_waits=say_waits)
         except LinkError as error:
             because = f" ({words[-1]})" if words else ""
             msg = f"{error}{because}; what is signed is safe, `sottovoce-release reseed` mirrors it"
@@ -141,12 +154,13 @@ class _Session:
     """One connection that has subscribed to the release topics."""
 
     def __init__(
-        self, events: "queue.SimpleQueue[Event | None]", where: str, wait_s: float, found: dict[str, bytes]
+        self, events: "queue.SimpleQueue[Event | None]", where: str, wait_s: float, say_waits: Say | None
     ) -> None:
         self._events = events
         self._where = where
         self._wait_s = wait_s
-        self._found = found
+        self._say_waits = say_waits
+        self._found: dict[str, bytes] = {}
         self._connection = self._open()
 
     def look(self, first_root: bytes) -> Mapping[str, bytes]:
@@ -195,11 +209,17 @@ class _Session:
 
     def _next(self, missed: str) -> Event:
         """Return the next event; remember what is retained, acknowledge it, and give up when the connection is lost."""
-        deadline = time.monotonic() + self._wait_s
+        begun = time.monotonic()
         while True:
+            waited_s = time.monotonic() - begun
+            until_s = self._wait_s if self._say_waits is None else min(_TELL_AFTER_S, self._wait_s)
             try:
-                event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+                event = self._events.get(timeout=max(0.0, until_s - waited_s))
             except queue.Empty:
+                if self._say_waits is not None and until_s < self._wait_s:
+                    self._say_waits(f"waiting for the broker {self._where}")
+                    self._say_waits = None  # once
+                    continue
                 msg = f"broker {self._where}: {missed} within {self._wait_s:g} s"
                 raise LinkError(msg) from None
             if isinstance(event, Failed):
@@ -225,12 +245,12 @@ class _Session:
 
 
 @contextmanager
-def _session(settings: BrokerSettings, wait_s: float) -> Iterator[_Session]:
+def _session(settings: BrokerSettings, wait_s: float, say_waits: Say | None) -> Iterator[_Session]:
     events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
     filters = [row.every for row in RELEASE_TOPICS]
     link = Link(settings, RELEASE_USER, events=events, subscribe_to=filters, session_expiry_s=0)
     link.start()
     try:
-        yield _Session(events, f"{settings.host}:{settings.port}", wait_s, {})
+        yield _Session(events, f"{settings.host}:{settings.port}", wait_s, say_waits)
     finally:
         link.stop()

@@ -23,8 +23,8 @@ class Picture:
     def __init__(self, most_nodes: int = MOST_NODES) -> None:
         """Begin with nothing."""
         self.reports: dict[NodeId, UpdateReport] = {}
-        self.silent: set[NodeId] = set()
-        """Nodes that had reported before the connection was lost, and have not since."""
+        self.silent: dict[NodeId, str] = {}
+        """The channels of nodes that had reported before the connection was lost, and have not since."""
         self._most = most_nodes
         self._offline: dict[NodeId, float] = {}
         self._told: dict[NodeId, int] = {}  # which of the new reports a node's is; 0: it was there before us
@@ -65,7 +65,7 @@ class Picture:
 
         The names stay. A broker that has lost its state would show few nodes, and those would seem to be all.
         """
-        self.silent |= self.reports.keys()
+        self.silent |= {node: report.channel for node, report in self.reports.items()}
         self.reports.clear()
         self._offline.clear()
         self._told.clear()
@@ -77,12 +77,12 @@ class Picture:
     def latest(self, rollout: Rollout, count: int) -> list[tuple[NodeId, UpdateReport]]:
         """Return the reports that changed last, the newest first; of those that were there before us, by their clocks.
 
-        Mere progress is no change; nodes that a rollout does not concern yet are left out.
+        Mere progress is no change; nodes that a rollout does not concern, or not yet, are left out.
         """
         concerned = (
             (node, report)
             for node, report in self.reports.items()
-            if report.release == rollout.release or is_in(node, rollout)
+            if report.channel == rollout.channel and (report.release == rollout.release or is_in(node, rollout))
         )
         return heapq.nlargest(count, concerned, key=lambda each: (self._told.get(each[0], 0), each[1].time_us))
 
@@ -91,7 +91,7 @@ class Picture:
         if before is None and node not in self.silent and len(self.reports) + len(self.silent) >= self._most:
             was_full, self._is_full = self._is_full, True
             return None if was_full else f"more than {self._most:,} nodes: {node} and further ones are not counted"
-        self.silent.discard(node)
+        self.silent.pop(node, None)
         release = None if report.release is None else printable(report.release)
         report = msgspec.structs.replace(report, release=release, reason=printable(report.reason))
         self.reports[node] = report
@@ -110,7 +110,7 @@ class Picture:
         """Forget a node that somebody took off the broker."""
         if is_report:
             self.reports.pop(node, None)
-            self.silent.discard(node)
+            self.silent.pop(node, None)
             self._told.pop(node, None)
         else:
             self._offline.pop(node, None)

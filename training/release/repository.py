@@ -22,17 +22,13 @@ from training.release.roles import OFFLINE, Role
 from training.release.settings import ReleaseSettings
 from training.release.signed import described, is_signed, key_ids, meta_of, parse, threshold, to_bytes
 
-__all__ = ["MissingKeyError", "Repository"]
+__all__ = ["Repository"]
 
 S = TypeVar("S", Root, Targets, Snapshot, Timestamp)
 
 _SNAPSHOT_LISTS: Final = ("targets.json", "rollout.json")
 _STALE: Final = 0.5
 """Share of its time after which a signature is renewed."""
-
-
-class MissingKeyError(ReleaseError):
-    """Too few of a role's keys are at hand to sign."""
 
 
 class Repository:
@@ -113,8 +109,24 @@ class Repository:
             raise ReleaseError(msg)
         return releases[name]
 
+    def check_keys(self, *roles: Role) -> None:
+        """Check that somebody is here who may sign for one of these offline roles; the others may be elsewhere.
+
+        Raises:
+            MissingKeyError: not one of their keys is at hand.
+        """
+        root = self.root().signed
+        if not any(self.ring.has(role, each) for role in roles for each in key_ids(root, role)):
+            raise self.ring.lacks(*roles)
+
     def propose(self, changed: Mapping[Role, Metadata[Any]]) -> None:
-        """Propose new versions of root or targets; `sign` goes on from here."""
+        """Propose new versions of root or targets; `sign` goes on from here.
+
+        Raises:
+            MissingKeyError: as `check_keys`.
+            ReleaseError: another change waits for signatures.
+        """
+        self.check_keys(*changed)
         new = {}
         for role, metadata in changed.items():
             metadata.signed.version += 1
@@ -148,14 +160,20 @@ class Repository:
             As `sign`.
         """
         waiting = self._pending()
+        names = {role: file_name(role, metadata.signed.version) for role, metadata in waiting.items()}
         missing = [
-            f"{file_name(role, metadata.signed.version)}: {count} more signature{'s' * (count != 1)} of {role} keys"
-            for role, metadata in waiting.items()
-            if (count := self._missing(role, metadata, waiting))
+            f"{names[role]}: {count} more signature{'s' * (count != 1)} of {role} keys"
+            for role, count in self.missing().items()
         ]
         if not missing and self.files.pending.exists():
-            self.files.accept(file_name(role, waiting[role].signed.version) for role in OFFLINE if role in waiting)
+            self.files.accept(names[role] for role in OFFLINE if role in names)
         return missing
+
+    def missing(self) -> dict[Role, int]:
+        """Return how many signatures what is pending still lacks; roles that have enough are left out."""
+        waiting = self._pending()
+        counts = {role: self._missing(role, metadata, waiting) for role, metadata in waiting.items()}
+        return {role: count for role, count in counts.items() if count}
 
     def sign_online(self, metadata: Metadata[S], role: Role, delegator: Root | Targets) -> None:
         """Sign and write the next version of an online role's metadata.
@@ -165,9 +183,7 @@ class Repository:
         """
         ids, needed = key_ids(delegator, role), threshold(delegator, role)
         if sum(self.ring.has(role, each) for each in ids) < needed:
-            where = ", ".join(map(str, self.ring.folders))
-            msg = f"no key of {role} in {where}; name its folder with --keys"
-            raise MissingKeyError(msg)
+            raise self.ring.lacks(role)
         metadata.signed.version += 1
         metadata.signed.expires = self.now + timedelta(days=self.settings.online_days)
         metadata.signatures.clear()

@@ -45,7 +45,9 @@ def send_back(settings: BrokerSettings, node: NodeId, *, wait_s: float = 15.0) -
         try:
             connection = _subscribed(events, where, wait_s)
             if connection is None:
-                msg = f"{where}: no connection within {wait_s:g} s{f' ({words[-1]})' if words else ''}"
+                because = f" ({words[-1]})" if words else ""
+                hint = "start it, or mend [broker] in settings.toml"
+                msg = f"{where}: no connection within {wait_s:g} s{because}; {hint}"
                 raise LinkError(msg)
             return _Order(connection, events, where, node).answer(wait_s)
         finally:

@@ -26,6 +26,7 @@ def rotate(repository: Repository, role: Role, folder: Path, old: str | None = N
         The ids of the new key and of the old one.
 
     Raises:
+        MissingKeyError: not one key that must sign it is at hand; no new one is made then.
         ReleaseError: the old key is not named clearly, or another change waits for signatures.
     """
     if repository.files.pending.exists():
@@ -38,14 +39,15 @@ def rotate(repository: Repository, role: Role, folder: Path, old: str | None = N
     if len(matching) != 1:
         msg = f"{role} has the keys {', '.join(each[:16] for each in known)}; name one of them with --old"
         raise ReleaseError(msg)
-    new = repository.ring.make(folder, role)
-    delegator.signed.revoke_key(matching[0], role)
-    delegator.signed.add_key(new, role)
     changed: dict[Role, Metadata[Any]] = {Role.ROOT: root, Role.TARGETS: targets}
     if role == Role.ROLLOUT:
         del changed[Role.ROOT]
     elif role != Role.TARGETS:
         del changed[Role.TARGETS]
+    repository.check_keys(*changed)
+    new = repository.ring.make(folder, role)
+    delegator.signed.revoke_key(matching[0], role)
+    delegator.signed.add_key(new, role)
     repository.propose(changed)
     return new.keyid, matching[0]
 

@@ -53,6 +53,7 @@ latency_ratio = 1.5    # longest time of one window, over the active release's
 # The broker that nodes update from; every command brings it up to date. Without this, nothing is mirrored.
 # [broker]
 # host = "broker.lan"
+# port = 8883
 # ca_file = "/etc/sottovoce/ca.crt"
 # cert_file = "/etc/sottovoce/release.crt"   # its common name must be `release`
 # key_file = "/etc/sottovoce/release.key"
@@ -61,6 +62,7 @@ latency_ratio = 1.5    # longest time of one window, over the active release's
 # and aborts, and `watch` shows.
 # [watch]
 # host = "broker.lan"
+# port = 8883
 # ca_file = "/etc/sottovoce/ca.crt"
 # cert_file = "/etc/sottovoce/watcher.crt"   # its common name must be `watcher`
 # key_file = "/etc/sottovoce/watcher.key"

@@ -11,7 +11,7 @@ from broker.contract.release import Release, Rollout
 from training.release.gates import Gate
 from training.release.status import Status
 
-__all__ = ["open_console", "say", "show_gates", "show_release", "show_rollout", "show_status"]
+__all__ = ["after_abort", "open_console", "say", "show_gates", "show_release", "show_rollout", "show_status"]
 
 _WIDTH: Final = 120
 """Columns where the output is no terminal, or a narrow one."""
@@ -43,9 +43,20 @@ def show_release(console: Console, release: Release) -> None:
         say(console, f"forced, for all to read: {release.forced.reason}")
 
 
-def show_rollout(console: Console, rollout: Rollout) -> None:
-    """Print what a channel is told."""
+def show_rollout(console: Console, rollout: Rollout, *, with_limits: bool = False) -> None:
+    """Print what a channel is told to run, and on how many nodes; with limits, how fast they begin and what ends it."""
     say(console, f"{rollout.channel}: {rollout.release}, {_told(rollout)}")
+    if with_limits:
+        say(console, f"  {_limits(rollout)}")
+
+
+def after_abort(channel: str) -> str:
+    """Return what an abort leaves as it is, and what to do about that."""
+    option = "" if channel == "stable" else f" --channel {channel}"
+    return (
+        "nodes that run it keep it; to send them back: "
+        f"sottovoce-release publish OTHER --downgrade{option}, then rollout"
+    )
 
 
 def show_status(console: Console, status: Status) -> None:
@@ -62,25 +73,29 @@ def show_status(console: Console, status: Status) -> None:
     ]
     console.print(_table(("release", "bytes", "chunks", "channels", "forced because"), releases))
     if status.channels:
-        channels = [(each.channel, each.release, _told(each)) for each in status.channels]
+        channels = [
+            (each.channel, each.release, "\n".join([_told(each), *([_limits(each)] if each.percent else [])]))
+            for each in status.channels
+        ]
         console.print(_table(("channel", "release", "told"), channels))
     say(console, *(f"waits: {line}" for line in status.pending), *(f"WARNING: {line}" for line in status.warnings))
 
 
 def _told(rollout: Rollout) -> str:
-    """Return a document in words."""
+    """Return in words what is to run, and on how many nodes."""
     parts = [f"{rollout.percent} % of the nodes"]
     if len(rollout.phases) > 1:
         parts.append(f"in phases of {', '.join(map(str, rollout.phases))} %")
-    if rollout.spread_s:
-        parts.append(f"beginning within {rollout.spread_s} s")
     if rollout.downgrade:
         parts.append("newer ones go back")
-    if rollout.percent:
-        parts.append(f"abort above {rollout.abort_above} % failures once {rollout.min_nodes} have executed")
     because = f" ({rollout.reason})" if rollout.reason else ""
     state = "ABORTED" if rollout.aborted else "paused" if rollout.paused else ""
     return f"{state}{because}; {', '.join(parts)}" if state else ", ".join(parts)
+
+
+def _limits(rollout: Rollout) -> str:
+    begin = f"beginning within {rollout.spread_s} s, " if rollout.spread_s else ""
+    return f"{begin}abort above {rollout.abort_above} % failures once {rollout.min_nodes} have executed"
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

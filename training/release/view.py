@@ -5,7 +5,7 @@ import msgspec
 from broker.contract.release import Rollout
 from broker.contract.topics import NodeId
 from broker.contract.updates import UpdateReport, UpdateState
-from training.release.fleet import Tally
+from training.release.fleet import Tally, in_nodes
 
 __all__ = ["Latest", "View", "in_one_line"]
 
@@ -66,5 +66,5 @@ def in_one_line(view: View) -> str:
         (fleet.silent, "not heard of"),
     ]
     told = ", ".join(f"{count:,} {what}" for count, what in parts if count) or "nobody is in yet"
-    nodes = f"{fleet.nodes:,} nodes, {fleet.online:,} online, {fleet.asked:,} asked"
+    nodes = f"{in_nodes(fleet.nodes)}, {fleet.online:,} online, {fleet.asked:,} asked"
     return f"{rollout.channel}: {rollout.release}: {state}{rollout.percent} %: {nodes}: {told}"

@@ -14,7 +14,7 @@ from broker.contract.release import Rollout
 from broker.contract.topics import STATUS, UPDATE, WATCHER_USER
 from broker.link import Link
 from broker.settings import BrokerSettings
-from training.release.fleet import Tally, tally
+from training.release.fleet import Tally, in_nodes, tally
 from training.release.outage import link_words
 from training.release.picture import Picture
 
@@ -139,7 +139,7 @@ class Watch:
         if self._is_missed and self.is_current:
             self._is_missed = False
             heard = len(self.picture.reports)
-            self.notes.append(f"broker {self.where}: the connection is there; {heard:,} nodes heard")
+            self.notes.append(f"broker {self.where}: the connection is there; {in_nodes(heard)} heard")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from training.release.__main__ import main
 from training.release.arguments import parse
 from training.release.roles import Keep
+from training.release.settings import TEMPLATE
 
 MakeBundle = Callable[..., bytes]
 ROOT = Path(__file__).parents[3]
@@ -55,10 +57,18 @@ def test_commands_from_a_new_folder_to_a_rollout_that_is_aborted(run: Run, bundl
     assert "next: sottovoce-release publish made/1 --channel stable" in added.out
     assert "stable: made/1, 0 % of the nodes" in run("publish").out
     begun = run("rollout", "made/1", "--percent", "25,100", "--spread", "5m", "--abort-above", "5%", "--min-nodes", "3")
-    assert "25 % of the nodes, in phases of 25, 100 %, beginning within 300 s, abort above 5 %" in begun.out
-    assert "paused (lunch)" in run("pause", "--reason", "lunch").out
-    assert "paused" not in run("resume").out
-    assert "ABORTED (it is a try)" in run("abort", "--reason", "it is a try").out
+    told = "stable: made/1, 25 % of the nodes, in phases of 25, 100 %\n"
+    limits = "  beginning within 300 s, abort above 5 % failures once 3 have executed\n"
+    assert begun.out.startswith(told + limits)
+    paused = run("pause", "--reason", "lunch").out
+    assert paused == "stable: made/1, paused (lunch); 25 % of the nodes, in phases of 25, 100 %\n"
+    assert run("resume").out == told
+    aborted = run("abort", "--reason", "it is a try").out.splitlines()
+    assert aborted == [
+        "stable: made/1, ABORTED (it is a try); 25 % of the nodes, in phases of 25, 100 %",
+        "nodes that run it keep it; to send them back: sottovoce-release publish OTHER --downgrade, then rollout",
+    ]
+    assert limits.strip() in run("status").out
     status = json.loads(run("status", "--json").out)
     assert status["channels"][0] | {"aborted": True, "percent": 25, "release": "made/1"} == status["channels"][0]
     assert status["releases"] == [
@@ -92,8 +102,59 @@ def test_commands_two_holders_of_root_keys(run: Run, tmp_path: Path) -> None:
     begun = run("rotate-key", "root", "--keys", tmp_path / "anna", "--into", tmp_path / "anna", "--old", old)
     assert "waits: 2.root.json: 1 more signature of root keys" in begun.out
     assert "waits: 2.root.json" in run("status").out
+    assert "next: `sottovoce-release sign` by the other holders" in begun.out
     assert "the change is accepted" in run("sign", "--keys", tmp_path / "ben").out
     assert run("sign").err == "sottovoce-release: error: nothing waits for signatures\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "roles"),
+    [
+        ("add other.bundle", "targets"),
+        ("remove made/1", "targets"),
+        ("rotate-key root", "root"),
+        ("rotate-key targets", "root or targets"),
+        ("rotate-key rollout", "targets"),
+        ("refresh --offline", "root or targets"),
+    ],
+)
+def test_commands_without_any_key_that_must_sign_change_nothing(
+    run: Run, bundle: Path, tmp_path: Path, bundle_of: MakeBundle, monkeypatch: Any, line: str, roles: str
+) -> None:
+    safe, folder = tmp_path / "safe", tmp_path / "releases"
+    run("init", "--offline-keys", safe)
+    run("add", bundle, "--keys", safe)
+    monkeypatch.chdir(tmp_path)
+    Path("other.bundle").write_bytes(bundle_of(2))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    said = run(*line.split())
+    assert (said.code, said.out) == (8, "")
+    places = ", ".join(str(folder / "keys" / keep) for keep in Keep)
+    assert said.err.startswith(f"sottovoce-release: error: no key of {roles} in {places}")
+    assert said.err.endswith("; name its folder with --keys\n")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert not (folder / "pending").exists()
+    assert run(*line.split(), "--keys", safe).code == 0
+
+
+def test_commands_one_holder_with_some_of_the_keys_is_told_which_are_missing(run: Run, tmp_path: Path) -> None:
+    run("init", "--offline-keys", tmp_path / "safe")
+    (tmp_path / "away").mkdir()
+    key = next((tmp_path / "safe").glob("targets.*"))
+    key.rename(tmp_path / "away" / key.name)
+    begun = run("refresh", "--offline", "--keys", tmp_path / "safe")
+    assert begun.out == (
+        "waits: 2.targets.json: 1 more signature of targets keys\n"
+        "next: `sottovoce-release sign` with the keys that are missing: name their folder with --keys\n"
+    )
+    assert "the change is accepted" in run("sign", "--keys", tmp_path / "away").out
+
+
+def test_commands_abort_without_a_reason_names_the_channel_that_is_not_the_usual_one(run: Run, bundle: Path) -> None:
+    for line in (("init",), ("add", bundle), ("publish", "--channel", "beta")):
+        assert run(*line).code == 0
+    assert run("pause", "--channel", "beta").out == "beta: made/1, paused; 0 % of the nodes\n"
+    assert "publish OTHER --downgrade --channel beta, then rollout" in run("abort", "--channel", "beta").out
 
 
 def test_commands_offline_machine_without_online_keys(run: Run, bundle: Path, tmp_path: Path) -> None:
@@ -192,6 +253,36 @@ def test_arguments_that_make_no_sense_are_told_apart(line: str, capsys: pytest.C
         parse(line.split(" ") if line else [])
     assert caught.value.code == 2
     assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("rollout made/1 --percent 0", "'0' is no whole percentage from 1 to 100"),
+        ("rollout made/1 --percent 5 --abort-above 101", "'101' is no whole percentage from 0 to 100"),
+        ("rotate-key foo", "'foo' is no role: root, targets, snapshot, timestamp, rollout"),
+    ],
+)
+def test_arguments_say_what_is_allowed(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(line.split(" "))
+    assert capsys.readouterr().err.endswith(f"{words}\n")
+
+
+def test_arguments_help_of_abort_says_who_goes_back(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["abort", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "let no further node begin, and send nodes that are under way back; who has finished keeps it" in told
+
+
+def test_settings_template_shows_the_port_of_both_sections() -> None:
+    assert TEMPLATE.count("# port = 8883\n") == 2
+    commented = "".join(
+        line.removeprefix("# ") for line in TEMPLATE.partition("nothing is mirrored.\n")[2].splitlines(keepends=True)
+    )
+    told = tomllib.loads("\n".join(line for line in commented.splitlines() if "=" in line or line.startswith("[")))
+    assert {name: section["port"] for name, section in told.items()} == {"broker": 8883, "watch": 8883}
 
 
 def test_commands_help_needs_no_package_of_the_extra() -> None:

@@ -30,12 +30,13 @@ class Remembered:
     def __init__(self) -> None:
         self.views: list[View] = []
         self.elapsed_s = 0.0
+        self.is_timed = False
         self.lines: list[str] = []
 
     def show(self, view: View, elapsed_s: float | None) -> None:
-        assert elapsed_s is not None
-        assert elapsed_s >= 0
-        self.elapsed_s = elapsed_s
+        self.is_timed = elapsed_s is not None
+        assert elapsed_s is None or elapsed_s >= 0
+        self.elapsed_s = elapsed_s or 0.0
         self.views.append(view)
 
     def say(self, line: str) -> None:
@@ -316,7 +317,37 @@ def test_controller_does_not_wait_for_a_node_that_is_offline(
     running.until(lambda: running.last.waits == "the spread time of 1 s to end, as of those asked 1 are offline")
     end = running.ended()
     assert end.outcome is Outcome.DONE
-    assert end.words.endswith("3 of 4 nodes run it, 1 offline may take it up when they return")
+    assert end.words == (
+        "stable: made/1 stays at 50 %, the last phase: 3 of 4 nodes that were asked run it, "
+        "1 offline may take it up when they return; "
+        "next: sottovoce-release rollout made/1 --channel stable --percent 100"
+    )
+
+
+def test_controller_whose_last_phase_asks_nobody_says_so(begun: Any, control: Control, fleet: Any, nodes: Any) -> None:
+    begun(phases=[1])
+    fleet.waiting(*nodes[2:])
+    end = control().ended()
+    assert end.outcome is Outcome.DONE
+    assert end.words == (
+        "stable: made/1 stays at 1 %, the last phase: nobody was asked, as no node that is known is in; "
+        "next: sottovoce-release rollout made/1 --channel stable --percent 2,10,50,100"
+    )
+
+
+def test_watch_without_control_waits_for_no_spread_time(begun: Any, control: Control, fleet: Any, nodes: Any) -> None:
+    begun(phases=[1], spread_s=600)
+    fleet.waiting(*nodes[2:])
+    looking, running = control(acts=False), None
+    looking.until_current()
+    assert (looking.last.waits, looking.screen.is_timed) == ("", False)
+    assert looking.screen.said("nobody steps or aborts here; watch --control does") == 1
+    looking.leave()
+    running = control()
+    running.until_current()
+    assert running.last.waits == "the spread time of 600 s to end, as no node that is known is in"
+    assert running.screen.is_timed
+    assert running.screen.said("nobody steps or aborts here") == 0
 
 
 def test_controller_phase_whose_nodes_are_all_away_shows_nothing(

@@ -20,6 +20,7 @@ from broker.contract.messages import decode, encode
 from broker.contract.topics import COMMAND, REPLY, NodeId
 from broker.contract.updates import Command, CommandName, Reply, UpdateState
 from training.release import commands, controller, fleet_commands, rollback
+from training.release import mirror as mirror_module
 from training.release.__main__ import main
 from training.release.mirror import mirror_all
 from training.release.roles import Keep
@@ -27,6 +28,7 @@ from training.release.watch import open_watch
 
 WAIT_S = 15.0
 KITCHEN = NodeId("home", "kitchen")
+KEPT = "nodes that run it keep it; to send them back: sottovoce-release publish OTHER --downgrade, then rollout"
 PHASES = ("--percent", "10,50,100", "--spread", "0s", "--min-nodes", "3")
 
 
@@ -118,7 +120,8 @@ def test_rollout_that_is_aborted_ends_with_1_and_a_line(on_broker: Run, fleet: A
         fleet.report(node, UpdateState.REJECTED, "too slow")
     said = on_broker("rollout", "made/1", *PHASES)
     assert said.code == 1
-    assert said.out.splitlines()[-1].endswith("stable: made/1 was aborted at 10 %: 6 of 6 failed: too slow")
+    assert said.out.splitlines()[-2].endswith("stable: made/1 was aborted at 10 %: 6 of 6 failed: too slow")
+    assert said.out.splitlines()[-1].endswith(KEPT)
     again = on_broker("watch", "--control")
     assert again.code == 1
     assert "was aborted at 10 %" in again.out
@@ -216,13 +219,24 @@ def test_broker_that_is_away_is_told_in_one_line(
     monkeypatch.setattr(controller, "_ONCE_WAIT_S", 0.5)
     looked = on_broker("watch", "--once")
     assert (looked.code, looked.err.count("\n")) == (5, 1)
-    assert "no answer within 0.5 s" in looked.err
+    where = f"broker 127.0.0.1:{place.broker.port}"
+    assert looked.err.startswith(f"sottovoce-release: error: {where}: no answer within 0.5 s (")
     assert "Connection refused" in looked.err
+    assert "tries again" not in looked.err
+    assert looked.err.count(where) == 1
+    monkeypatch.setattr(fleet_commands, "send_back", partial(rollback.send_back, wait_s=0.5))
+    sent = on_broker("rollback", "home/kitchen")
+    assert (sent.code, sent.err.count("\n")) == (5, 1)
+    assert sent.err.endswith("; start it, or mend [broker] in settings.toml\n")
     monkeypatch.setattr(commands, "mirror_all", partial(mirror_all, wait_s=0.5))
     refreshed = on_broker("refresh")
     assert (refreshed.code, refreshed.err.count("\n")) == (5, 1)
     assert "broker.link" not in {record.name for record in caplog.records}
     assert "Connection refused); what is signed is safe, `sottovoce-release reseed` mirrors it" in refreshed.err
+    monkeypatch.setattr(mirror_module, "_TELL_AFTER_S", 0.1)
+    waited = on_broker("refresh").err.splitlines()
+    assert (waited[0], len(waited)) == (f"sottovoce-release: waiting for the {where}", 2)
+    assert waited[1] == refreshed.err.strip()
 
 
 def test_rollback_prints_what_the_node_answers(on_broker: Run, subscribe: Any) -> None:
@@ -276,6 +290,10 @@ def test_rollback_without_an_answer(on_broker: Run, place: Any, monkeypatch: pyt
 
 
 def test_rollback_of_what_is_no_node(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        run("rollback", "Kitchen")
-    assert "'Kitchen' is no <site>/<node>: " in capsys.readouterr().err
+    for node, words in (
+        ("n1", "'n1' is no <site>/<node>\n"),
+        ("home/Kitchen", "'home/Kitchen' is no <site>/<node>: node 'Kitchen': 1 to 32 of a-z, 0-9 and '-', "),
+    ):
+        with pytest.raises(SystemExit):
+            run("rollback", node)
+        assert f"error: argument NODE: {words}" in capsys.readouterr().err

@@ -43,14 +43,14 @@ def _status(picture: Picture, node: NodeId, now_s: float, *, online: bool) -> No
 def test_picture_begins_anew_but_knows_whom_it_had_heard() -> None:
     picture = Picture()
     _hear(picture, A)
-    _hear(picture, B)
+    _hear(picture, B, channel="beta")
     _status(picture, B, 1, online=False)
     picture.begin_anew()
-    assert (picture.reports, picture.silent, picture.away(9)) == ({}, {A, B}, {})
+    assert (picture.reports, picture.silent, picture.away(9)) == ({}, {A: "stable", B: "beta"}, {})
     _hear(picture, A, retained=True)
-    assert (set(picture.reports), picture.silent) == ({A}, {B})
+    assert (set(picture.reports), picture.silent) == ({A}, {B: "beta"})
     picture.hear(UPDATE.at(B), b"", retained=False, now_s=0)
-    assert picture.silent == set(), "somebody took the node off the broker"
+    assert picture.silent == {}, "somebody took the node off the broker"
     picture.hear(UPDATE.at(A), b"", retained=False, now_s=0)
     assert picture.reports == {}
 
@@ -79,7 +79,7 @@ def test_picture_is_bounded() -> None:
     picture.begin_anew()
     _hear(picture, C)
     _hear(picture, A)
-    assert (set(picture.reports), picture.silent) == ({A}, {B}), "those that are known keep their places"
+    assert (set(picture.reports), picture.silent) == ({A}, {B: "stable"}), "those that are known keep their places"
 
 
 @pytest.mark.parametrize("payload", [b"{}", b"\xff", b"[" * 1_000, b"x" * 5_000, b'"\\ud800"'])
@@ -123,3 +123,5 @@ def test_picture_latest_are_those_that_changed_and_not_those_that_only_go_on() -
     assert [node for node, _ in picture.latest(ROLLOUT, 9)] == [A, B]
     _hear(picture, C, time_us=0)
     assert [node for node, _ in picture.latest(ROLLOUT, 2)] == [C, A]
+    _hear(picture, A, channel="beta")
+    assert A not in [node for node, _ in picture.latest(ROLLOUT, 9)], "another channel's"

@@ -80,7 +80,7 @@ def test_board_says_all_that_is_known() -> None:
         "such as office-of-the-north-wing/",
         "failed because",
         "wrong labels",
-        "changed last",
+        "node, changed last",
         *("not begun", "offline", "not heard of", "downloading", "verifying", "trial", "committing"),
         *("succeeded", "failed", "rolling back"),
     ):
@@ -134,6 +134,31 @@ def test_latest_tells_how_a_trial_went() -> None:
         ["home/a", "trial", "96.2 % agreed, p95 12.3 ms"],
         ["home/b", "trial", "p95 12.3 ms"],
     ]
+
+
+def test_latest_tells_what_a_resting_node_runs() -> None:
+    report = UpdateReport(
+        boot_id="0" * 16, time_us=1, release="factory/3", state=UpdateState.IDLE, reason="waits for T", progress=1.0
+    )
+    others = (
+        report,
+        msgspec.structs.replace(report, release=None, reason=""),
+        msgspec.structs.replace(report, state=UpdateState.REJECTED, reason="too slow"),
+    )
+    latest = tuple(Latest.of(NodeId("home", "a"), each) for each in others)
+    text = _drawn(msgspec.structs.replace(_view(0, _rollout()), latest=latest), 80)
+    assert [line.rstrip().split(maxsplit=2)[1:] for line in text[-3:]] == [
+        ["idle", "waits for T, runs factory/3"],
+        ["idle", "no release seen"],
+        ["rejected", "too slow, factory/3"],
+    ]
+
+
+def test_one_node_is_no_nodes() -> None:
+    assert "1 node known, " in "\n".join(_drawn(_view(1, _rollout()), 80))
+    file = io.StringIO()
+    PlainScreen(Console(file=file)).show(_view(1, _rollout()), 0)
+    assert ": 1 node, " in file.getvalue()
 
 
 def test_live_screen_leaves_the_last_table_and_what_was_said() -> None:

@@ -91,10 +91,21 @@ def test_tally_of_nodes_that_are_offline_tells_who_had_begun() -> None:
 
 def test_tally_of_nodes_not_heard_again_waits_for_those_who_are_in() -> None:
     reports = dict.fromkeys(FLEET[:3], _report("made/2", UpdateState.IDLE))
-    counted = tally(reports, _rollout(percent=100), {}, FLEET[3:5])
+    silent = dict.fromkeys(FLEET[3:5], "stable")
+    counted = tally(reports, _rollout(percent=100), {}, silent)
     assert (counted.nodes, counted.asked, counted.silent) == (5, 5, 2)
     assert counted.waited_for == ("site/node-3", "site/node-4")
-    assert tally({}, _rollout(percent=0), {}, FLEET).silent == 0
+    assert tally({}, _rollout(percent=0), {}, silent).silent == 0
+
+
+def test_tally_of_nodes_not_heard_again_leaves_those_of_other_channels_out() -> None:
+    silent = {FLEET[0]: "stable", FLEET[1]: "beta"}
+    counted = tally({}, _rollout(percent=100), {}, silent)
+    assert (counted.nodes, counted.asked, counted.silent) == (1, 1, 1)
+    assert counted.waited_for == ("site/node-0",)
+    assert waits_for(tally({}, _rollout(percent=100), {}, {FLEET[1]: "beta"}), _rollout(percent=100), 0) == (
+        "a first report of any node"
+    )
 
 
 def _counted(succeeded: int, failed: int, asked: int, **more: int) -> Tally:

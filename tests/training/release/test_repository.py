@@ -16,9 +16,9 @@ from training.release import files, keys
 from training.release.bundles import add, gates_of, remove
 from training.release.channels import abort, pause, publish, resume, roll_out
 from training.release.gates import Verdict, check
-from training.release.keys import KeyRing
+from training.release.keys import KeyRing, MissingKeyError
 from training.release.opening import Owners, init
-from training.release.repository import MissingKeyError, Repository
+from training.release.repository import Repository
 from training.release.roles import Keep, Role
 from training.release.rotation import renew_offline, rotate
 from training.release.settings import Gates
