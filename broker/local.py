@@ -67,6 +67,11 @@ class LocalBroker:
         """What the broker has said so far."""
         return self._folder / "broker.log"
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process that was started last; None: none was."""
+        return None if self._process is None else self._process.pid
+
     def start(self) -> None:
         """Start it, and return when it accepts connections.
 
