@@ -78,7 +78,6 @@ class Arrived(msgspec.Struct, frozen=True, eq=False):
     topic: str
     payload: bytes
     packet_id: int
-    """0 for QoS 0, which needs no acknowledgement."""
     retained: bool = False
     """Whether the broker had it before this subscription; a message that comes as it is published is not."""
 
@@ -124,6 +123,8 @@ class Attempt:
         self.answered = threading.Event()
         self.ended = threading.Event()
         self.problem = "connection lost"
+        self.unheard = 0
+        """Messages that came at QoS 0: nothing of ours is sent so, and no receive maximum bounds how many there are."""
         self._events = events
         self._filters = filters
         client.on_connect = self._on_connect
@@ -163,10 +164,11 @@ class Attempt:
         self.answered.set()
 
     def _on_message(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
-        if self.connection is not None:
-            packet_id = message.mid if message.qos else 0
+        if message.qos == 0:
+            self.unheard += 1
+        elif self.connection is not None:
             payload = bytes(message.payload)
-            self._events.put(Arrived(self.connection, message.topic, payload, packet_id, message.retain))
+            self._events.put(Arrived(self.connection, message.topic, payload, message.mid, message.retain))
 
     def _on_publish(
         self,

@@ -27,6 +27,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from broker.connection import Attempt, Event, Failed, Lost
 from broker.contract.errors import SettingsError
+from broker.contract.topics import LARGEST_RETAINED_BYTES
 from broker.settings import BrokerSettings, secret
 
 __all__ = ["Link", "Will"]
@@ -41,6 +42,9 @@ _STOP_WAIT_S: Final = 3.0
 """A name server that does not answer holds a thread for longer; it ends with the program."""
 _LOOK_S: Final = 5.0
 _SESSION_EXPIRY_S: Final = 7 * 24 * 3600
+_LARGEST_PACKET_BYTES: Final = 2 * LARGEST_RETAINED_BYTES
+"""The broker drops what is larger. Well above what our own broker lets in: Mosquitto 2.0.11 counts a message that it
+drops as in flight until the next connection, so that as many as the receive maximum would stop all others."""
 
 
 class Will(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +160,7 @@ class Link:
         session = Properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = self._session_expiry_s
         session.ReceiveMaximum = self._receive_at_most
+        session.MaximumPacketSize = _LARGEST_PACKET_BYTES
         self._client = client
         try:
             client.connect(
@@ -175,15 +180,21 @@ class Link:
                 return attempt.problem
             self.connects += 1
             self._say(logging.INFO, f"connected as {self._client_id}")
-            while not attempt.ended.wait(_LOOK_S):
-                if client._thread is None:  # noqa: SLF001 -- paho's thread died of a packet that it cannot read
-                    return "paho failed"
-            return attempt.problem
+            return self._watch(client, attempt)
         finally:
             client.disconnect()
             client.loop_stop()
             if attempt.connection is not None:  # also when it opened after we gave up; nothing of it comes after this
                 self._events.put(Lost(attempt.connection))
+
+    def _watch(self, client: paho.Client, attempt: Attempt) -> str:
+        """Look after a connection until it ends; return why it did."""
+        while not attempt.ended.wait(_LOOK_S):
+            if attempt.unheard:
+                self._say(logging.WARNING, "messages come at QoS 0, which no program of ours sends; none is taken")
+            if client._thread is None:  # noqa: SLF001 -- paho's thread died of a packet that it cannot read
+                return "paho failed"
+        return attempt.problem
 
 
 def _wait_s(failures: int, settings: BrokerSettings) -> float:

@@ -61,8 +61,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from edge_node.node import Node  # noqa: PLC0415 -- LiteRT takes longer to import than a device list to print
     from edge_node.settings import NodeSettings  # noqa: PLC0415 -- likewise
 
-    node = Node(read_settings(arguments.config, NodeSettings))
-    if not node.run(stop_on_signals()):
+    settings = read_settings(arguments.config, NodeSettings)
+    stop = stop_on_signals()  # before anything is begun that has to be ended in order
+    if not Node(settings).run(stop):
         _log.warning("stopped with messages left in the outbox; they go out at the next start")
     return 0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from broker.contract.bundle import Manifest, read_bundle
-from broker.contract.errors import BundleError, StoreError
+from broker.contract.errors import BundleError, SottovoceError, StoreError
 from broker.contract.messages import (
     EmotionEvent,
     NodeStatus,
@@ -59,12 +59,22 @@ class Node:
         )
         self._floor = load_pipeline(settings.bundle)
         self._updates = None if settings.update is None else self._open_updates(settings.update)
+        self._meter = Meter()
+        try:
+            self._build(settings)
+        except SottovoceError:  # a microphone, a disk, a certificate: the model has no part in it
+            if self._updates is not None:
+                self._updates.stop()
+            raise
+        self._told_of_refusal = False
+
+    def _build(self, settings: NodeSettings) -> None:
+        """Choose the model, and open what it takes to hear and to publish."""
         chosen = None if self._updates is None else self._updates.choose(_pipeline_of)
         self._manifest, self._pipeline = chosen or self._floor
         self._source = open_source(settings.source)
         self._outbox = Outbox(settings.outbox)
         self._outbox.belong_to(settings.identity)
-        self._meter = Meter()
         self._publisher = Publisher(
             settings.identity,
             settings.broker,
@@ -74,7 +84,6 @@ class Node:
             subscribe_to=() if self._updates is None else self._updates.subscribe_to,
             hand_on=None if self._updates is None else self._updates.hear,
         )
-        self._told_of_refusal = False
 
     def run(self, stop: threading.Event) -> bool:
         """Listen until `stop` is set or the source ends; return whether everything was delivered.
@@ -87,6 +96,7 @@ class Node:
         if self._updates is not None:
             self._updates.start(self._publisher.say)
         _log.info("%s listens to %s with model %s", self._settings.identity, self._source.description, self._model)
+        ended_well = False
         try:
             self._report()  # the first says where the counters stand
             due_ns = time.monotonic_ns()
@@ -100,9 +110,13 @@ class Node:
                     due_ns = time.monotonic_ns()
                     self._report()
             self._report()
+            ended_well = True
+        except SottovoceError:
+            ended_well = True  # as far as the model is concerned
+            raise
         finally:
             if self._updates is not None:
-                self._updates.stop()
+                self._updates.stop(ended_well=ended_well)
             delivered = self._publisher.stop(self._settings.drain_s)
             self._outbox.close()
         return delivered

@@ -24,12 +24,14 @@ import msgspec
 from broker.contract.errors import SottovoceError
 from edge_node.ota.confined import OUT_OF_MEMORY, TERMS, Terms
 
-__all__ = ["Child", "ChildError", "Ending", "Limits"]
+__all__ = ["Awake", "Child", "ChildError", "Ending", "Limits"]
 
 _KEPT: Final = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "PYTHONPATH", "TMPDIR")
 """Of the environment: what Python may need to find itself and its packages. Nothing else is a child's business."""
 _SET: Final = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}  # address space of threads would count as memory
 _LOOK_S: Final = 0.05
+_PAUSE_S: Final = 2.0
+"""Looks that are this far apart: we did not run ourselves, for we were stopped, frozen or suspended."""
 _PIECE_BYTES: Final = 65_536
 _STDERR_BYTES: Final = 4096
 _MOST_WORDS: Final = 120
@@ -42,7 +44,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a child may take."""
 
     wall_s: float = 60.0
-    """Seconds after which it must have ended."""
+    """Seconds after which it must have ended; those in which the node itself was paused do not count."""
     memory_bytes: int = 256 * _MIB
     """What it may allocate on top of what it holds once its libraries are loaded."""
     output_bytes: int = 65_536
@@ -68,6 +70,27 @@ class ChildError(SottovoceError):
         self.ending = ending
 
 
+class Awake:
+    """A clock that stands still while this process does: what a child answered meanwhile lies unread in its pipe.
+
+    It must be looked at much more often than `_PAUSE_S`, and by one thread at a time.
+    """
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        """Begin; `now_s` is a clock that only goes forward, in seconds."""
+        self._now_s = now_s
+        self._looked_s = now_s()
+        self._paused_s = 0.0
+
+    def __call__(self) -> float:
+        """Return the time in seconds, of which only differences mean anything."""
+        now_s = self._now_s()
+        since_s, self._looked_s = now_s - self._looked_s, now_s
+        if since_s > _PAUSE_S:
+            self._paused_s += since_s - _LOOK_S  # one look's time counts, so that every deadline comes
+        return now_s - self._paused_s
+
+
 class Child:
     """One run of a module in a process of its own."""
 
@@ -88,6 +111,8 @@ class Child:
             *map(str, arguments),
         ]  # -P: no module of the current folder
         self._limits, self._nice = limits, nice
+        self.now_s = Awake()
+        """The clock of its limits, for what is called while it runs."""
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_cancelled = False
@@ -120,10 +145,10 @@ class Child:
         Raises:
             ChildError: as `run`.
         """
-        deadline_s = time.monotonic() + self._limits.wall_s
+        deadline_s = self.now_s() + self._limits.wall_s
 
         def look() -> None:
-            if time.monotonic() >= deadline_s:
+            if self.now_s() >= deadline_s:
                 raise ChildError(Ending.HUNG, f"no answer within {self._limits.wall_s:g} s")
             watch()
 
@@ -181,7 +206,6 @@ class Child:
             ready.register(stderr, selectors.EVENT_READ)
             sending = _Sending(stdin, ask, ready)
             while any(key.events == selectors.EVENT_READ for key in ready.get_map().values()):
-                look()
                 sending.prepare()
                 for key, _ in ready.select(_LOOK_S):
                     if key.fileobj is stdin:
@@ -194,6 +218,7 @@ class Child:
                         raise ChildError(Ending.CRASHED, f"answered more than {most} bytes")
                     else:
                         take(piece)
+                look()  # after what was ready has been read: a late look must not count against the child
         return last_words
 
     def _poll(self, process: subprocess.Popen[bytes]) -> int | None:

@@ -1,10 +1,12 @@
 """What an updater needs from the world, on a real node: its connection, its clock, threads and child processes."""
 
+import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "Device"]
 
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_AGAIN_S: Final = 60.0
+"""Until a trial is begun again for which the system had no process, memory or thread."""
 _PROOF_S: Final = 60.0
 """A board of the slowest kind loads LiteRT and runs a golden vector or two in a fraction of this."""
 _ANSWER_BYTES: Final = 4096
@@ -62,6 +70,8 @@ class Device:
         self.trial: Trial | None = None
         """That hears what the node hears."""
         self._proof: Child | None = None
+        self._offer: Offer | None = None  # on trial
+        self._again_s = math.inf  # when its trial is begun anew
 
     # --- clock
 
@@ -100,15 +110,10 @@ class Device:
         """Run python-tuf in a child."""
         folder, anchor, channel = self._folder, Path(self._settings.anchor), self._settings.channel
 
-        def work() -> None:
-            outcome: Offer | SottovoceError
-            try:
-                outcome = ask(folder.metadata, folder.trusted, anchor, channel)
-            except SottovoceError as error:
-                outcome = error
-            self._tell(lambda updater: updater.verified(outcome))
+        def work() -> Offer:
+            return ask(folder.metadata, folder.trusted, anchor, channel)
 
-        _begin(work, "verification")
+        self._begin(work, "verification", lambda updater, outcome: updater.verified(outcome))
 
     def prove(self, offer: Offer) -> None:
         """Run the gates of this device in a child."""
@@ -119,15 +124,13 @@ class Device:
             self._proof = child
 
         def work() -> None:
-            outcome: SottovoceError | None = None
-            try:
-                prove(self._folder.candidate, offer.sha256, budget_us, limits=limits, started=started)
-            except SottovoceError as error:
-                outcome = error
-            if not (isinstance(outcome, ChildError) and outcome.ending is Ending.CANCELLED):
-                self._tell(lambda updater: updater.proved(offer.sha256, outcome))
+            prove(self._folder.candidate, offer.sha256, budget_us, limits=limits, started=started)
 
-        _begin(work, "proof")
+        def answer(updater: "Updater", outcome: SottovoceError | None) -> None:
+            if not (isinstance(outcome, ChildError) and outcome.ending is Ending.CANCELLED):
+                updater.proved(offer.sha256, outcome)
+
+        self._begin(work, "proof", answer)
 
     def begin_trial(self, offer: Offer) -> None:
         """Let a child hear what the node hears."""
@@ -138,6 +141,7 @@ class Device:
             agreement_at_least=self._settings.agreement_at_least,
         )
         limits = Limits(memory_bytes=self._settings.memory_mib * _MIB)
+        self._offer, self._again_s = offer, math.inf
         self.trial = Trial(self._folder.candidate, offer.sha256, spec, limits=limits)
         self.trial.start()
 
@@ -155,12 +159,14 @@ class Device:
         proof, self._proof = self._proof, None
         if proof is not None:
             proof.cancel()
-        trial, self.trial = self.trial, None
+        trial, self.trial, self._offer = self.trial, None, None
         if trial is not None:
             trial.stop()
 
     def look_at_trial(self) -> None:
-        """Tell how far the trial is, and how it ended."""
+        """Tell how far the trial is, and how it ended; one that could not be started is begun anew later."""
+        if self._offer is not None and self.monotonic_s() >= self._again_s:
+            self.begin_trial(self._offer)
         trial = self.trial
         if trial is None:
             return
@@ -168,12 +174,32 @@ class Device:
         if outcome is not None:
             self.trial = None
             trial.stop()
+            if isinstance(outcome, ChildError):
+                _log.warning("the trial of %s waits %g s: %s", trial.sha256[:12], _AGAIN_S, outcome)
+                self._again_s = self.monotonic_s() + _AGAIN_S
+                return
             failure = str(outcome) if isinstance(outcome, BundleError) else None
             self._tell(lambda updater: updater.tried(trial.sha256, figures, failure))
         elif figures is not None:
             share = figures.windows / self._settings.trial_windows
             self._tell(lambda updater: updater.trying(trial.sha256, figures, share))
 
+    def _begin(self, work: Callable[[], T], name: str, answer: Callable[["Updater", T | SottovoceError], None]) -> None:
+        """Work in a thread of its own, and let the updater hear what came of it, whatever that is."""
 
-def _begin(work: Callable[[], None], name: str) -> None:
-    threading.Thread(target=work, name=name, daemon=True).start()
+        def run() -> None:
+            outcome: T | SottovoceError
+            try:
+                outcome = work()
+            except SottovoceError as error:
+                outcome = error
+            except Exception as error:  # noqa: BLE001 -- who waits for an answer must get one
+                _log.exception("the %s ended by a defect", name)
+                outcome = ChildError(Ending.CRASHED, f"the {name} ended by a defect of this program: {error!r}")
+            self._tell(lambda updater: answer(updater, outcome))
+
+        try:
+            threading.Thread(target=run, name=name, daemon=True).start()
+        except RuntimeError as error:  # no more threads
+            refusal = ChildError(Ending.NOT_STARTED, f"the {name} cannot be started: {error}")
+            self._tell(lambda updater: answer(updater, refusal))

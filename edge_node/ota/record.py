@@ -83,6 +83,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     bad: tuple[Bad, ...] = ()
     trial: TrialFigures | None = None
     """Of `release`."""
+    is_withdrawn: bool = False
+    """Whether the node goes back because a release was withdrawn, which says nothing against that."""
     recalled: str = ""
     """Id of the operator's last command that was carried out."""
     floor_us: Microseconds = 0
@@ -130,7 +132,7 @@ def step(
         KeyError: the event cannot happen in this state; a defect of ours.
     """
     state = next_state(record.state, event)
-    after = replace(record, state=state, reason=one_line(reason), starts=0, proofs=0)
+    after = replace(record, state=state, reason=one_line(reason), starts=0, proofs=0, is_withdrawn=False)
     match event:
         case Event.OFFERED | Event.REFUSED:
             assert offer is not None  # noqa: S101 -- for the type checker: it is an offer that is taken up or refused
@@ -153,6 +155,8 @@ def step(
             after = _given_up(record, replace(after, recalled=command or record.recalled), event, trial)
         case Event.RESTORED:
             after = replace(after, reason=record.reason)
+        case Event.RETURNED:
+            after = replace(after, reason=record.reason, release=None, trial=None)
         case _:
             pass
     return after
@@ -190,6 +194,8 @@ def flaw(record: Record) -> str | None:
     """Return what is wrong with a record that no sequence of events leads to; None: nothing."""
     if (record.state in WORKING) != (record.offer is not None):
         return f"{record.state}, {'without' if record.offer is None else 'with'} an offer"
+    if record.offer is not None and record.offer.bytes != record.offer.release.bytes:
+        return "an offer whose chunks do not make it up"
     if record.previous is not None and (record.active is None or record.active.slot == record.previous.slot):
         return "a previous model without a slot of its own"
     return None
@@ -203,13 +209,15 @@ def one_line(words: str) -> str:
 def _given_up(record: Record, after: Record, event: Event, trial: TrialFigures | None) -> Record:
     """Return the record when a model is given up; the one before is the one to run, from the first moment on."""
     if record.state is UpdateState.ROLLING_BACK:  # the model that it went back to is no better; the reason stands
-        return replace(after, reason=record.reason, active=record.previous, previous=None)
+        kept = replace(after, reason=record.reason, is_withdrawn=record.is_withdrawn)
+        return replace(kept, active=record.previous, previous=None)
     if record.offer is not None and event is not Event.BROKEN:
         release, sha256, figures = record.offer.rollout.release, record.offer.sha256, trial or record.trial
     else:
         assert record.active is not None  # noqa: S101 -- the floor is not given up; for the type checker
         release, sha256, figures = record.active.release, record.active.sha256, None
-    after = replace(after, release=release, offer=None, turn=None, trial=figures)
+    is_withdrawn = event is Event.WITHDRAWN
+    after = replace(after, release=release, offer=None, turn=None, trial=figures, is_withdrawn=is_withdrawn)
     if record.active is not None and record.active.sha256 == sha256:
         after = replace(after, active=record.previous, previous=None)
     if event in {Event.FAILED, Event.RECALLED}:

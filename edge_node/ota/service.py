@@ -7,8 +7,7 @@ The pipeline's thread never waits for anything in here.
 """
 
 import contextlib
-import fcntl
-import importlib.util
+import itertools
 import logging
 import os
 import queue
@@ -21,13 +20,15 @@ from typing import Final, TypeVar
 import msgspec
 
 from broker.connection import Arrived, Event, Lost, Opened
-from broker.contract.errors import BundleError, MessageError, SettingsError
+from broker.contract.errors import BundleError, MessageError
 from broker.contract.messages import decode
 from broker.contract.topics import CHUNK, COMMAND, LARGEST_RETAINED_BYTES, METADATA, NodeTopic
 from broker.contract.updates import Command
 from edge_node.ota.device import Change, Device
 from edge_node.ota.folder import Folder
+from edge_node.ota.premises import check_paths, hold
 from edge_node.ota.record import Held
+from edge_node.ota.sparing import Sparing
 from edge_node.ota.updater import Me, Updater
 from edge_node.pipeline import Heard
 from edge_node.settings import UpdateSettings
@@ -40,6 +41,8 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TICK_S: Final = 0.5
+_MOST_WAITING: Final = 256
+"""Of arrivals: a broker that keeps to the link's receive maximum never comes near it."""
 
 
 class Updates:
@@ -49,19 +52,24 @@ class Updates:
         """Take up where the program left off; nothing is done before `start`.
 
         Raises:
-            SettingsError: the anchor cannot be read, a package is missing, or another node has the folder.
+            SettingsError: the anchor cannot be read, a path is none, a package is missing, or another node has the
+                folder.
             StoreError: the folder cannot be used.
         """
-        _check_anchor(Path(settings.anchor))
+        check_paths(settings)
         self._settings, self._node = settings, me.node
         self._folder = Folder(Path(settings.folder))
-        self._lock = _lock(Path(settings.folder))
+        self._lock = hold(Path(settings.folder))
         self._inbox: queue.SimpleQueue[Callable[[Updater], None] | None] = queue.SimpleQueue()
+        self._waiting: dict[int, Arrived] = {}  # by the number of the arrival
+        self._numbers = itertools.count()
+        self._sparing = Sparing()
         self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
         self._device = Device(settings, self._folder, self._inbox.put, self._changes.put)
         self._updater = Updater(me, self._folder, self._device, self._device, self._device)
         self._runs: Held | None = None
         self._windows = 0
+        self._ended_well = True
         self._defect: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="updates", daemon=True)
 
@@ -124,20 +132,35 @@ class Updates:
         return (METADATA.every, COMMAND.every(self._node))
 
     def hear(self, event: Event) -> None:
-        """Take what happens on the node's connection."""
-        self._inbox.put(lambda updater: self._take(updater, event))
+        """Take what happens on the node's connection; what cannot wait here is not acknowledged."""
+        if not isinstance(event, Arrived):
+            if isinstance(event, Lost):  # the broker sends again what was not acknowledged
+                self._waiting.clear()
+            self._inbox.put(lambda updater: self._take(updater, event))
+        elif len(self._waiting) < _MOST_WAITING:
+            number = next(self._numbers)
+            self._waiting[number] = event
+            self._inbox.put(lambda updater: self._take_arrival(updater, number))
 
     def start(self, publish: Callable[[NodeTopic, msgspec.Struct], None]) -> None:
         """Begin; `publish` takes what is to be said."""
         self._device.publish = publish
         self._thread.start()
 
-    def stop(self) -> None:
-        """End in order: what is under way goes on at the next start."""
+    def stop(self, *, ended_well: bool = True) -> None:
+        """End: what is under way goes on at the next start.
+
+        Args:
+            ended_well: whether this start of the program is held against no model.
+        """
+        self._ended_well = ended_well
         self._inbox.put(None)
         if self._thread.ident is not None:
             self._thread.join()
-        os.close(self._lock)
+        elif ended_well:
+            self._updater.stop()
+        if self._lock is not None:
+            os.close(self._lock)
 
     # --- the updates' own thread
 
@@ -154,7 +177,8 @@ class Updates:
                     told(updater)
                 updater.tick()
                 self._device.look_at_trial()
-            updater.stop()
+            if self._ended_well:
+                updater.stop()
         except Exception as error:  # noqa: BLE001 -- a defect of ours: the pipeline's next `heard` raises it
             self._defect = error
         finally:
@@ -167,16 +191,19 @@ class Updates:
                 updater.opened()
             case Lost():
                 self._device.connection = None
-            case Arrived():
-                self._arrived(updater, event)
-                if event.packet_id:
-                    event.connection.acknowledge(event.packet_id)
             case _:
                 pass
 
+    def _take_arrival(self, updater: Updater, number: int) -> None:
+        if (event := self._waiting.get(number)) is not None:
+            self._arrived(updater, event)
+            event.connection.acknowledge(event.packet_id)
+            self._waiting.pop(number, None)
+
     def _arrived(self, updater: Updater, event: Arrived) -> None:
         if len(event.payload) > LARGEST_RETAINED_BYTES:
-            _log.warning("%s: %d bytes are too many; not kept", event.topic[:200], len(event.payload))
+            words = f"{event.topic[:200]}: {len(event.payload):,} bytes are too many; not kept"
+            self._sparing.warn("too large", words)
         elif (name := METADATA.name_in(event.topic)) is not None:
             updater.metadata(name, event.payload)
         elif (digest := CHUNK.name_in(event.topic)) is not None:
@@ -185,37 +212,4 @@ class Updates:
             try:
                 updater.command(command, decode(event.payload, Command, COMMAND.largest_bytes))
             except MessageError as error:
-                _log.warning("%s: %s", event.topic, error)
-
-
-def _check_anchor(path: Path) -> None:
-    """Look whether updates can begin with a first root.
-
-    Raises:
-        SettingsError: they cannot.
-    """
-    if importlib.util.find_spec("tuf") is None:
-        msg = "[update] needs the package tuf: pip install 'sottovoce[node]'"
-        raise SettingsError(msg)
-    try:
-        with path.open("rb") as file:
-            file.read(1)
-    except OSError as error:
-        msg = f"update.anchor {path}: {error.strerror}; name the 1.root.json that came with this node's certificate"
-        raise SettingsError(msg) from error
-
-
-def _lock(folder: Path) -> int:
-    """Return a descriptor that holds a folder for this process alone.
-
-    Raises:
-        SettingsError: another node has it.
-    """
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        msg = f"update.folder {folder}: another node uses it; each needs one of its own"
-        raise SettingsError(msg) from error
-    return descriptor
+                self._sparing.warn("command", f"{event.topic}: {error}")

@@ -42,7 +42,9 @@ class Event(enum.StrEnum):
     RECALLED = "recalled"
     """An operator has told this node to go back."""
     RESTORED = "restored"
-    """The model that ran before runs again."""
+    """The model that ran before runs again; the other one failed."""
+    RETURNED = "returned"
+    """The model that ran before runs again; the other one was only withdrawn."""
 
 
 _S: Final = UpdateState
@@ -85,6 +87,7 @@ TABLE: Final[Mapping[UpdateState, Mapping[Event, UpdateState]]] = {
     },
     _S.ROLLING_BACK: {
         _E.RESTORED: _S.REJECTED,
+        _E.RETURNED: _S.IDLE,
         _E.BROKEN: _S.ROLLING_BACK,
     },
     _S.REJECTED: {

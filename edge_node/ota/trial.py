@@ -8,7 +8,6 @@ of the child, it never waits. A queue that is full ends the trial, for a model t
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +38,8 @@ _STALL_S: Final = 20.0
 _GRACE_S: Final = 30.0
 _OUTPUT_BYTES: Final = 64 << 20
 """Half a kilobyte a second, for a day."""
-_ENOUGH_FOR_TIME: Final = 20
+_ENOUGH_FOR_TIME: Final = 21
+"""So that one window alone, in which the device may have been paused, makes no difference to the 95 %."""
 _ENOUGH_FOR_AGREEMENT: Final = 40
 _MOST_WORDS: Final = 200
 
@@ -50,7 +50,10 @@ class TrialSpec(msgspec.Struct, frozen=True, kw_only=True):
     windows: Annotated[int, Meta(ge=1)] = 120
     """Windows that both models judge, silence included, before it ends."""
     most_s: Annotated[float, Meta(gt=0)] = 900.0
-    """It ends after this many seconds with what was heard by then, in a quiet room perhaps nothing."""
+    """It ends after this many seconds with what was heard by then, in a quiet room perhaps nothing.
+
+    Those in which the node itself was paused do not count.
+    """
     budget_us: Annotated[int, Meta(gt=0)]
     """Longest time that 95 % of the classified windows may take, features and inference, in µs."""
     agreement_at_least: Annotated[float, Meta(ge=0, le=1)] = 0.4
@@ -96,6 +99,7 @@ class Trial:
         self._spec, self._most_blocks, self._stall_s = spec, most_blocks, stall_s
         limits = replace(limits, wall_s=spec.most_s + _GRACE_S, output_bytes=_OUTPUT_BYTES)
         self._child = Child("edge_node.ota.beside", [archive, sha256, str(spec.windows)], limits=limits)
+        self._now_s = self._child.now_s
         self._thread = threading.Thread(target=self._run, name="trial", daemon=True)
         # one thread appends and one takes: that needs no lock, for which the pipeline's thread might have to wait
         self._queue: deque[tuple[Block, tuple[Decided, ...]]] = deque()
@@ -105,14 +109,16 @@ class Trial:
         self._unanswered_since_s = 0.0
         self._unread = bytearray()
         self._line: Line | None = None
-        self._outcome: TrialFigures | BundleError | None = None
+        self._outcome: TrialFigures | BundleError | ChildError | None = None
 
     # --- any thread
 
     def start(self) -> None:
         """Begin, without waiting for the child."""
-        self._ends_s = time.monotonic() + self._spec.most_s
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no more threads
+            self._outcome = ChildError(Ending.NOT_STARTED, f"cannot be started: {error}")
 
     def feed(self, block: Block, heard: Sequence[Heard]) -> None:
         """Let the new model hear a block, and know what the old one made of it; returns at once, whatever happens."""
@@ -130,8 +136,11 @@ class Trial:
         line = self._line
         return None if line is None else line.figures
 
-    def outcome(self) -> TrialFigures | BundleError | None:
-        """Return the figures of a trial that was passed, or why it was not; None: it goes on, or was stopped."""
+    def outcome(self) -> TrialFigures | BundleError | ChildError | None:
+        """Return the figures of a trial that was passed, or why it was not; None: it goes on, or was stopped.
+
+        A ChildError: it could not be started, which says nothing about the model.
+        """
         return self._outcome
 
     def stop(self) -> None:
@@ -144,14 +153,16 @@ class Trial:
 
     def _run(self) -> None:
         try:
+            self._ends_s = self._now_s() + self._spec.most_s
             self._child.converse(self._next, self._take, self._watch)
             self._outcome = self._passed()
         except BundleError as error:
             self._outcome = error
         except ChildError as error:
-            said = refused(error)
-            if error.ending is not Ending.CANCELLED:
-                self._outcome = _failed(str(said))
+            if error.ending is Ending.NOT_STARTED:
+                self._outcome = error
+            elif error.ending is not Ending.CANCELLED:
+                self._outcome = _failed(str(refused(error)))
         except Exception as error:  # noqa: BLE001 -- who waits for an outcome must get one
             _log.exception("the trial of %s ended by a defect", self.sha256[:12])
             self._outcome = _failed(f"ended by a defect of this program: {error!r}")
@@ -162,13 +173,13 @@ class Trial:
 
     def _next(self) -> bytes | None:
         """Return the next block for the child; b"": none waits; None: the time is over."""
-        if time.monotonic() >= self._ends_s:
+        if self._now_s() >= self._ends_s:
             return None
         if not self._queue:
             return b""
         block, old = self._queue.popleft()
         if self._line is None or self._sent == self._line.blocks:
-            self._unanswered_since_s = time.monotonic()
+            self._unanswered_since_s = self._now_s()
         self._sent += 1
         samples = np.ascontiguousarray(block.samples, dtype=np.float32).tobytes()
         fed = Fed(samples=samples, rate_hz=block.rate_hz, captured_ns=block.captured_ns, gap=block.gap, old=old)
@@ -185,7 +196,7 @@ class Trial:
                 self._line = line = msgspec.json.decode(each, type=Line)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise ChildError(Ending.CRASHED, "answered nonsense") from error
-            self._unanswered_since_s = time.monotonic()
+            self._unanswered_since_s = self._now_s()
             failure = line.fault or judge_trial(line.figures, self._spec)
             if failure:
                 raise _failed(failure)
@@ -196,7 +207,7 @@ class Trial:
             why = f"the model cannot keep up: {waiting_s:.0f} s of audio wait for it"
             raise _failed(why)
         is_answered = self._line is not None and self._line.blocks >= self._sent
-        if self._sent and not is_answered and time.monotonic() > self._unanswered_since_s + self._stall_s:
+        if self._sent and not is_answered and self._now_s() > self._unanswered_since_s + self._stall_s:
             raise ChildError(Ending.HUNG, f"no word for {self._stall_s:g} s")
 
     def _passed(self) -> TrialFigures:

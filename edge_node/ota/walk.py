@@ -270,7 +270,7 @@ class Walk:
 
     def _restore(self) -> None:
         if self._runs == self._active:
-            self.advance(Event.RESTORED)
+            self.advance(Event.RETURNED if self.record.is_withdrawn else Event.RESTORED)
         else:
             self._activate()
 

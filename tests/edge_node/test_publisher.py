@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.connection import Arrived, Opened, Subscribed
 from broker.contract.errors import LinkError, MessageError
 from broker.contract.messages import Context, EmotionEvent, NodeStatus, StatusReason, Versions
-from broker.contract.topics import EMOTION, STATUS, TELEMETRY, NodeId
+from broker.contract.topics import EMOTION, LARGEST_RETAINED_BYTES, STATUS, TELEMETRY, NodeId
 from broker.link import Link
 from broker.local import LocalBroker
 from broker.settings import BrokerSettings
@@ -334,6 +336,52 @@ def test_link_every_opened_connection_is_lost_once(site: Site) -> None:
     connections = [event.connection for event in seen if isinstance(event, Opened)]
     assert [event.connection for event in seen[1::2]] == connections
     assert len(set(map(id, connections))) == 4
+
+
+def _unbounded(site: Site) -> None:
+    """Let this broker take packets of any size, as one that is not ours may."""
+    configuration = site.broker.log.with_name("mosquitto.conf")
+    bounded = configuration.read_text()
+    assert "max_packet_size 66560\n" in bounded
+    configuration.write_text(bounded.replace("max_packet_size 66560\n", ""))
+    site.broker.kill()
+    site.broker.start()
+
+
+def _sender(site: Site, request: pytest.FixtureRequest) -> paho.Client:
+    settings = site.settings(str(NODE))
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=str(NODE), protocol=paho.MQTTv5)
+    client.username_pw_set(settings.username, os.environ[settings.password_env])
+    client.connect(settings.host, settings.port)
+    client.loop_start()
+    request.addfinalizer(client.loop_stop)
+    request.addfinalizer(client.disconnect)
+    return client
+
+
+def test_link_message_larger_than_any_of_ours_does_not_arrive(site: Site, request: pytest.FixtureRequest) -> None:
+    _unbounded(site)
+    listener = site.listen()
+    sender, topic = _sender(site, request), TELEMETRY.at(NODE)
+    for _ in range(10):
+        sender.publish(topic, bytes(2 * LARGEST_RETAINED_BYTES), qos=1)
+    sender.publish(topic, bytes(LARGEST_RETAINED_BYTES), qos=1)
+    _until(lambda: bool(listener.arrived), "the one that may be so large arrives")
+    assert [len(each.payload) for each in listener.arrived] == [LARGEST_RETAINED_BYTES]
+    assert listener._link.connects == 1
+
+
+def test_link_messages_at_qos_0_are_not_taken(
+    site: Site, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = site.listen()
+    sender, topic = _sender(site, request), TELEMETRY.at(NODE)
+    for _ in range(100):
+        sender.publish(topic, b"0", qos=0)
+    sender.publish(topic, b"1", qos=1)
+    _until(lambda: bool(listener.arrived), "what comes at QoS 1 arrives")
+    assert [each.payload for each in listener.arrived] == [b"1"]
+    _until(lambda: "messages come at QoS 0" in caplog.text, "it is said")
 
 
 def test_local_broker_that_cannot_start_says_why(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from deploy.fleet.outcome import Outcome, broken_promise
 from edge_node.simulate.fleet import names
 from edge_node.simulate.work import Behaviour
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FIELDS = {
     "nodes", "reachable", "tried", "rolled_back", "stuck", "without_model", "active_new", "active_old", "rejected",
     "seconds_to_last_node", "bytes_per_node", "broker_cpu_s", "broker_rss_mb", "messages_per_s", "seed", "release",

@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge_node.ota.child import Child, ChildError, Ending, Limits
+from edge_node.ota.child import Awake, Child, ChildError, Ending, Limits
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -165,6 +166,32 @@ def test_child_ends_when_the_node_is_killed(
         eventually(lambda: marker.exists() or not is_working)
         running.send_signal(signal.SIGKILL)
     eventually(lambda: not orphan.exists() or orphan.read_text().split()[2] == "Z")  # where nobody reaps orphans
+
+
+def test_child_that_answered_while_the_node_was_paused_is_heard(child: Make, tmp_path: Path) -> None:
+    child("time.sleep(0.2); print('answered')")
+    node = tmp_path / "node.py"
+    node.write_text(
+        "import os, signal, sys\n"
+        "from edge_node.ota.child import Child, Limits\n"
+        "child = Child('made_child', limits=Limits(wall_s=2))\n"
+        "pauses = iter([signal.SIGSTOP])\n"
+        "def watch():\n"
+        "    for each in pauses: os.kill(os.getpid(), each)\n"
+        "child.converse(lambda: b'', sys.stdout.buffer.write, watch)\n"
+    )
+    with subprocess.Popen([sys.executable, node], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        os.waitid(os.P_PID, running.pid, os.WSTOPPED)
+        time.sleep(2.5)  # longer than it may take, and than what counts as a pause
+        running.send_signal(signal.SIGCONT)
+        said, complaint = running.communicate()
+    assert (said, complaint) == (b"answered\n", b"")
+
+
+def test_clock_of_a_child_stands_still_while_nobody_looks() -> None:
+    times = iter([0.0, 0.05, 1.5, 3.4, 1000.0, 1000.1])
+    clock = Awake(lambda: next(times))
+    assert [round(clock(), 3) for _ in range(5)] == [0.05, 1.5, 3.4, 3.45, 3.55]
 
 
 def test_child_module_run_by_hand_says_that_it_is_not_for_people() -> None:

@@ -1,8 +1,11 @@
 """A bundle that is not what it should be is refused in words, whatever its model does to the runtime."""
 
 import hashlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +15,10 @@ from broker.contract.errors import BundleError
 from broker.contract.features import FeatureSpec
 from broker.contract.windows import WindowSpec
 from edge_node.ota.child import Child, ChildError, Ending, Limits
+from edge_node.ota.device import Device
+from edge_node.ota.folder import Folder
 from edge_node.ota.proof import Proof, prove
+from edge_node.settings import UpdateSettings
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -114,3 +120,57 @@ def test_proof_that_is_cancelled_says_nothing_about_the_bundle(factory: Bundle, 
     with pytest.raises(ChildError) as caught:
         prove(*archived(factory), BUDGET_US, started=Child.cancel)
     assert caught.value.ending is Ending.CANCELLED
+
+
+# --- what the device answers
+
+
+@pytest.fixture
+def told() -> list[Callable[[Any], None]]:
+    return []
+
+
+@pytest.fixture
+def device(tmp_path: Path, told: list[Callable[[Any], None]]) -> Device:
+    """One whose children can never be started: there is a defect in what they are asked."""
+    settings = UpdateSettings(anchor="no\0path")
+    return Device(settings, Folder(tmp_path / "update"), told.append, lambda _: None)
+
+
+def _begin(device: Device, kind: str) -> None:
+    offer: Any = SimpleNamespace(sha256="no\0digest")
+    device.verify() if kind == "verification" else device.prove(offer)
+
+
+def _answer(told: list[Callable[[Any], None]]) -> ChildError:
+    heard: list[Any] = []
+    updater = SimpleNamespace(verified=heard.append, proved=lambda _, outcome: heard.append(outcome))
+    for each in told:
+        each(updater)
+    (answer,) = heard
+    assert isinstance(answer, ChildError)
+    return answer
+
+
+@pytest.mark.parametrize("kind", ["verification", "proof"])
+def test_defect_of_the_program_is_logged_and_answered(
+    device: Device, told: Any, eventually: Any, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    _begin(device, kind)
+    eventually(lambda: told)
+    answer = _answer(told)
+    assert answer.ending is Ending.CRASHED
+    assert str(answer) == f"the {kind} ended by a defect of this program: ValueError('embedded null byte')"
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["verification", "proof"])
+def test_want_of_a_thread_is_answered(device: Device, told: Any, kind: str) -> None:
+    before = threading.stack_size(1 << 47)  # more than there are addresses
+    try:
+        _begin(device, kind)
+    finally:
+        threading.stack_size(before)
+    answer = _answer(told)
+    assert answer.ending is Ending.NOT_STARTED
+    assert str(answer) == f"the {kind} cannot be started: can't start new thread"

@@ -1,11 +1,13 @@
 """A real node takes releases up from a real broker; what a broker, and whoever has it, can do to that."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from broker.contract.topics import METADATA
 from broker.contract.updates import UpdateState
+from edge_node.ota.record import MOST_STARTS
 
 NOT_AUTHORISED = 0x87
 
@@ -23,6 +25,20 @@ def test_update_good_release_is_taken_up_reported_and_run(node: Any, made: Calla
     loaded = Path(f"/proc/{process.pid}/maps").read_text()
     assert "litert" in loaded
     assert "cryptography" not in loaded, "signatures are checked in a child, whose memory is gone with it"
+    _assert_faults_of_others_count_against_no_model(node, process)
+
+
+def _assert_faults_of_others_count_against_no_model(node: Any, process: "subprocess.Popen[bytes]") -> None:
+    """A microphone that is gone ends every start of the program, and the model has no part in it."""
+    process.terminate()
+    assert process.wait(30) == 0
+    recording, node.world.recording = node.world.recording, node.folder / "gone.wav"
+    for _ in range(MOST_STARTS + 1):
+        assert node.start().wait(30) == 3
+    node.world.recording = recording
+    node.start()
+    node.assert_works_with("made/2")
+    assert node.record().bad == ()
 
 
 def test_update_of_a_stranger_is_refused_by_its_signature_where_no_acl_stands_in_the_way(

@@ -23,6 +23,7 @@ from broker.contract.errors import BundleError, Refusal, StoreError, TrustError
 from broker.contract.topics import METADATA
 from broker.contract.updates import UpdateState
 from edge_node.ota.folder import Folder
+from edge_node.ota.table import WORKING
 
 NAMES = [f"made/{number}" for number in range(1, 5)] + ["other/1", "factory/1", "factory/2"]
 KINDS = ["verify", "prove", "trial", "activate", "last"]
@@ -128,6 +129,18 @@ class AnyOrder(RuleBasedStateMachine):
         self.world.release(name)
         self.a_little_happens(steps)
 
+    @precondition(lambda self: self.world.node is not None and self.world.record.offer is not None)
+    @rule(
+        change=st.sampled_from([{"aborted": True}, {"aborted": True}, {"paused": True}, {"percent": 0}, {}]),
+        held=st.sampled_from(KINDS),
+    )
+    def what_is_under_way_is_changed(self, change: dict[str, Any], held: str) -> None:
+        self.world.hold = {held}
+        self.a_little_happens(10)
+        if self.world.node is not None and self.world.record.offer is not None:
+            self.world.name(self.world.record.offer, **change)
+            self.a_little_happens(10)
+
     @rule(name=some_name, how=st.sampled_from(["proof", "device", "trial", "load", "good"]))
     def release_turns_out(self, name: str, how: str) -> None:
         world = self.world
@@ -212,10 +225,17 @@ class AnyOrder(RuleBasedStateMachine):
     # --- what is always so
 
     @invariant()
-    def what_runs_is_whole(self) -> None:
+    def what_is_to_run_is_whole_and_so_is_what_was_before(self) -> None:
         self.world.check()
-        if self.world.node is not None and not self.is_damaged and self.world.record.active is not None:
-            Folder(self.world.path).read(self.world.record.active)
+        if self.world.node is not None and not self.is_damaged:
+            for held in (self.world.record.active, self.world.record.previous):
+                if held is not None:
+                    Folder(self.world.path).read(held)
+
+    @invariant()
+    def what_is_being_done_is_on_the_disk(self) -> None:
+        if self.world.node is not None and not self.is_damaged and self.world.state in WORKING:
+            assert self.world.saved().state is self.world.state
 
     @invariant()
     def the_disk_holds_no_more_than_it_must(self) -> None:
@@ -253,7 +273,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert sorted(path.name for path in world.path.iterdir() if path.name.startswith((".", "cand"))) == []
 
 
-@pytest.mark.parametrize("examples", [80])
+@pytest.mark.parametrize("examples", [100])
 def test_node_survives_anything_in_any_order(world: Any, disk_full: Any, power_cut: Any, examples: int) -> None:
     machine = type(
         "Bound", (AnyOrder,), {"make_world": type(world), "no_room": staticmethod(disk_full), "power_cut": power_cut}

@@ -42,7 +42,7 @@ def _recall(world: Any) -> None:
     [
         (_take_up, {(S.IDLE, "made/3")}),
         (_go_back, {(S.REJECTED, "made/2")}),
-        (_abort, {(S.REJECTED, "made/2")}),
+        (_abort, {(S.IDLE, "made/2")}),
         (_recall, {(S.REJECTED, "made/1")}),
     ],
 )

@@ -128,6 +128,13 @@ def test_record_start_that_ended_well_does_not_count(taking_up: Any) -> None:
         assert stopped(stopped(stopped(record))).starts == stopped(record).proofs == 0
 
 
+def test_record_order_that_was_carried_out_is_known_whatever_fails_after_it(taking_up: Any) -> None:
+    record = step(taking_up(UpdateState.IDLE), Event.RECALLED, command="1" * 16)
+    assert step(record, Event.BROKEN).recalled == "1" * 16
+    later = replace(taking_up(UpdateState.TRIAL), recalled=record.recalled)
+    assert step(later, Event.FAILED, reason="no").recalled == "1" * 16
+
+
 def test_record_model_that_has_lasted_starts_anew_unless_another_is_tried(taking_up: Any) -> None:
     for state in UpdateState:
         assert settled(taking_up(state, starts=2)).starts == (2 if state in RUNNING else 0)
