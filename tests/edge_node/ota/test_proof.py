@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,6 +67,33 @@ def test_proof_of_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     assert _reason((path, digest)) == (
         "bundle: not a usable model bundle: File is not a zip file; fetch or build it again"
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"telepathy": True}, "unknown field `telepathy`"),
+        ({"labels": ["neutral", "pleasant", "unpleasant"]}, "labels"),
+        ({"labels": ["happy", "neutral", "sad"]}, "labels"),
+        ({"schema": 2}, "schema"),
+    ],
+    ids=["unknown field", "labels in another order", "other labels", "later schema"],
+)
+def test_proof_of_a_manifest_that_this_program_does_not_know_is_refused(
+    factory: Bundle, archived: Archived, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    """Signed by mistake: what the metadata say may fit, and the bundle may not."""
+    path, _ = archived(factory)
+    altered = tmp_path / "altered.bundle"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(altered, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            data = old.read(name)
+            new.writestr(
+                name, msgspec.json.encode(msgspec.json.decode(data) | change) if name == "manifest.json" else data
+            )
+    reason = _reason((altered, hashlib.sha256(altered.read_bytes()).hexdigest()))
+    assert reason.startswith("bundle: ")
+    assert words in reason
 
 
 def test_proof_of_another_model_than_the_golden_vectors_is_refused(
