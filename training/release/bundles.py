@@ -1,9 +1,10 @@
 """`add` and `remove`: which bundles the offline key signs."""
 
 import hashlib
+from typing import Final
 
 import msgspec
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from broker.contract.bundle import Bundle, read_bundle
 from broker.contract.errors import ReleaseError
@@ -13,6 +14,8 @@ from training.release.repository import Repository
 from training.release.roles import Role
 
 __all__ = ["active_bundle", "add", "gates_of", "remove"]
+
+_REMOVED: Final = "x-sottovoce-removed"
 
 
 def active_bundle(repository: Repository, channel: str) -> Bundle | None:
@@ -55,16 +58,16 @@ def add(
     forced = None if force is None else Forced(reason=force[:200], gates=tuple(str(gate)[:200] for gate in failed))
     known = repository.releases().get(name)
     digest = hashlib.sha256(data).hexdigest()
-    if known is not None:
-        target, release = known
-        if target.hashes.get("sha256") == digest:
-            return release
+    targets = repository.targets()
+    before = _removed(targets).get(name) if known is None else known[0].hashes.get("sha256")
+    if before not in {None, digest}:  # nodes know releases by their names
         msg = f"{name} was signed with other content; a version is used once: raise --version when you bundle"
         raise ReleaseError(msg)
+    if known is not None:
+        return known[1]
     release = describe(bundle.manifest, data, forced)
     for part in cut(data):
         repository.files.write_chunk(part)
-    targets = repository.targets()
     path = bundle_target(name)
     custom = {"custom": msgspec.to_builtins(release)}
     targets.signed.targets[path] = TargetFile(len(data), {"sha256": digest}, path, custom)
@@ -84,5 +87,12 @@ def remove(repository: Repository, name: str) -> None:
         msg = f"{name} is what channel {', '.join(users)} names; publish another release there first"
         raise ReleaseError(msg)
     targets = repository.targets()
-    del targets.signed.targets[bundle_target(name)]
+    gone = targets.signed.targets.pop(bundle_target(name))
+    _removed(targets)[name] = gone.hashes["sha256"]
     repository.propose({Role.TARGETS: targets})
+
+
+def _removed(targets: Metadata[Targets]) -> dict[str, str]:
+    """Return the digests of what was signed once, by release: a field of ours, which TUF's clients ignore."""
+    removed: dict[str, str] = targets.signed.unrecognized_fields.setdefault(_REMOVED, {})
+    return removed

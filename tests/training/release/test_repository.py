@@ -246,6 +246,12 @@ def test_remove_takes_the_signature_and_the_chunks_away(site: Any, bundle_of: Ma
     repository.settle()
     assert list(repository.releases()) == ["made/1"]
     assert len(list((site.folder / "chunks").iterdir())) == 1
+    with pytest.raises(ReleaseError, match="made/2 was signed with other content; a version is used once"):
+        site.add(bundle_of(2, model=b"another"))
+    assert site.add(bundle_of(2)) == "made/2", "the same may come back"
+    client = site.client()
+    client.fetch(site.folder)
+    assert client.look().release.model == "made/1", "a client does not mind what it does not know"
 
 
 def test_repository_that_outgrows_its_topic_says_what_to_do(site: Any, bundle_of: MakeBundle) -> None:
