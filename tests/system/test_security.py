@@ -33,15 +33,19 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from broker.contract.generate import access_rules
 from broker.contract.topics import (
     CHUNK,
+    COMMAND,
     EMOTION,
     METADATA,
     RELEASE_USER,
+    REPLY,
     STATUS,
     TELEMETRY,
     UPDATE,
+    WATCHER_USER,
     WILL_DELAY_S,
     NodeId,
 )
+from broker.contract.updates import CommandName
 from broker.local import LocalBroker, free_port
 from deploy.certificates import file_stem, issue_client, issue_server, make_authority
 
@@ -65,7 +69,7 @@ class Broker:
             make_authority(authority)
             issue_client(authority, str(KITCHEN))
         issue_server(self.identity, ["localhost", "127.0.0.1"])
-        for name in (str(BEDROOM), COLLECTOR, OBSERVER, RELEASE_USER):
+        for name in (str(BEDROOM), COLLECTOR, OBSERVER, RELEASE_USER, WATCHER_USER):
             issue_client(self.identity, name)
         (self.identity / "acl").write_text(access_rules((COLLECTOR, OBSERVER)), encoding="utf-8")
         (self.identity / "acl").chmod(0o600)
@@ -360,12 +364,31 @@ def test_security_releases_are_written_by_the_release_program_alone(client: Call
     assert publisher.publish(chunk, bytes(65_536), retain=True) in {DELIVERED, NOBODY_SUBSCRIBES}
     node.subscribe(chunk)
     assert node.received.get(timeout=WAIT_S) == (chunk, bytes(65_536)), "the largest payload of the table passes"
-    publisher.subscribe(UPDATE.every_node)
-    publisher.subscribe(EMOTION.every_node)
+    watcher = client(WATCHER_USER)
+    for row in (UPDATE, EMOTION):
+        watcher.subscribe(row.every_node)
+        publisher.subscribe(row.every_node)
     assert node.publish(EMOTION.at(KITCHEN), b"private") in {DELIVERED, NOBODY_SUBSCRIBES}
     assert node.publish(UPDATE.at(KITCHEN), b"trial") == DELIVERED
-    assert publisher.received.get(timeout=WAIT_S) == (UPDATE.at(KITCHEN), b"trial"), "and nothing of the emotions"
+    assert watcher.received.get(timeout=WAIT_S) == (UPDATE.at(KITCHEN), b"trial"), "and nothing of the emotions"
+    assert publisher.received.empty()
     publisher.publish(chunk, b"", retain=True)
+    assert watcher.publish(COMMAND.at(KITCHEN, CommandName.ROLLBACK)) == NOT_AUTHORISED
+
+
+def test_security_command_comes_from_the_release_program_and_reaches_one_node(client: Callable[..., Client]) -> None:
+    order = COMMAND.at(KITCHEN, CommandName.ROLLBACK)
+    for name in ("home.kitchen", COLLECTOR):
+        assert client(name).publish(order) == NOT_AUTHORISED
+    operator, node, other = client(RELEASE_USER), client("home.kitchen"), client("home.bedroom")
+    node.subscribe(COMMAND.every(KITCHEN))
+    other.subscribe(COMMAND.every(KITCHEN))
+    operator.subscribe(REPLY.every_node)
+    assert operator.publish(order, b"go back") == DELIVERED
+    assert node.received.get(timeout=WAIT_S) == (order, b"go back")
+    assert node.publish(REPLY.at(KITCHEN), b"it does") == DELIVERED
+    assert operator.received.get(timeout=WAIT_S) == (REPLY.at(KITCHEN), b"it does")
+    assert other.received.empty(), "nobody reads another node's commands"
 
 
 def test_security_same_certificate_with_another_client_id_is_the_same_session(client: Callable[..., Client]) -> None:

@@ -27,6 +27,7 @@ from edge_node.ota.table import WORKING
 
 NAMES = [f"made/{number}" for number in range(1, 5)] + ["other/1", "factory/1", "factory/2"]
 KINDS = ["verify", "prove", "trial", "activate", "last"]
+TROUBLES = ["disk", "crash", "stop", "power cut", "recall", "other release", "connection", "clock", "aborted", "paused"]
 CALM = "calm/1"
 
 some_name = st.sampled_from(NAMES)
@@ -44,7 +45,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.base = Path(mkdtemp(prefix="sottovoce-test-"))
         self.world = self.make_world(self.base / "update")
         self.is_full = False
-        self.is_damaged = False
+        self.may_be_damaged = self.is_damaged = False
         """Whether somebody has written the node's files, so that the model that is to run need not be whole."""
 
     @contextmanager
@@ -63,8 +64,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.world.fuse = None
         self.world.crash()
 
-    @initialize(releases=st.integers(0, 2))
-    def begins(self, releases: int) -> None:
+    @initialize(releases=st.integers(0, 2), may_be_damaged=st.booleans())
+    def begins(self, releases: int, may_be_damaged: bool) -> None:  # noqa: FBT001 -- hypothesis passes it by name
+        self.may_be_damaged = may_be_damaged
         self.world.start()
         for name in NAMES[:releases]:
             self.world.release(name)
@@ -81,7 +83,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.node is not None)
     @rule(is_told=st.booleans())
-    def ends(self, is_told: bool) -> None:  # noqa: FBT001 -- hypothesis passes it by name
+    def ends(self, is_told: bool) -> None:  # noqa: FBT001 -- likewise
         with self._disk():
             if is_told:
                 self.world.stop()
@@ -101,10 +103,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.world.node is not None)
     @rule(steps=st.integers(1, 25))
     def a_little_happens(self, steps: int) -> None:
-        with self._disk():
-            for _ in range(steps):
-                if self.world.updater.due_s is not None or self.world.shelf.waiting:
-                    self.world.step()
+        self._go_on(steps)
 
     @rule(held=st.sets(st.sampled_from(KINDS), max_size=1))
     def work_takes_long(self, held: set[str]) -> None:
@@ -123,23 +122,74 @@ class AnyOrder(RuleBasedStateMachine):
     def channel_names(self, name: str, **rollout: Any) -> None:
         self.world.release(name, **rollout)
 
-    @precondition(lambda self: self.world.node is not None)
-    @rule(name=some_name, steps=st.integers(0, 25))
-    def release_is_taken_up_so_far(self, name: str, steps: int) -> None:
-        self.world.release(name)
-        self.a_little_happens(steps)
-
-    @precondition(lambda self: self.world.node is not None and self.world.record.offer is not None)
     @rule(
-        change=st.sampled_from([{"aborted": True}, {"aborted": True}, {"paused": True}, {"percent": 0}, {}]),
-        held=st.sampled_from(KINDS),
+        name=some_name,
+        steps=st.integers(3, 25),
+        what=st.sampled_from(TROUBLES),
+        held=st.sampled_from([None, None, *KINDS]),
+        more=st.integers(0, 25),
+        is_mended=st.booleans(),
     )
-    def what_is_under_way_is_changed(self, change: dict[str, Any], held: str) -> None:
-        self.world.hold = {held}
-        self.a_little_happens(10)
-        if self.world.node is not None and self.world.record.offer is not None:
-            self.world.name(self.world.record.offer, **change)
-            self.a_little_happens(10)
+    def update_is_met_by(  # noqa: PLR0913 -- each is drawn by itself
+        self,
+        *,
+        name: str,
+        steps: int,
+        what: str,
+        held: str | None,
+        more: int,
+        is_mended: bool,
+    ) -> None:
+        """A release is taken up in peace, so far; something happens, and it goes on, with the trouble or without."""
+        self._mend()
+        world = self.world
+        offer = world.release(name)
+        self._go_on(steps)
+        world.hold = set() if held is None else {held}
+        if what in {"crash", "stop"}:
+            if what == "stop":
+                world.updater.stop()
+            self._end()
+            world.start()
+        elif what == "power cut":
+            world.fuse = (world.calls + more, is_mended)
+            self._end_and_start(world.fuse)
+        elif what == "recall":
+            world.command(steps)
+        elif what == "other release":
+            world.release("other/1")
+        elif what == "connection":
+            world.shelf.lose()
+        self.is_full = what == "disk"
+        world.watch.synced = what != "clock"
+        if what in {"aborted", "paused"}:
+            world.name(offer, **{what: True})
+        self._go_on(more)
+        if is_mended:
+            self._mend()
+            self._go_on(more)
+
+    def _end_and_start(self, fuse: tuple[int, bool]) -> None:
+        self._end()
+        self.world.fuse = fuse
+        with self._disk():
+            self.world.start()
+
+    def _go_on(self, steps: int) -> None:
+        with self._disk():
+            for _ in range(steps):
+                if self.world.node is not None and (self.world.updater.due_s is not None or self.world.shelf.waiting):
+                    self.world.step()
+
+    def _mend(self) -> None:
+        """Let the broker, the disk and the clock be right, and the program run."""
+        world = self.world
+        self.is_full, world.fuse, world.watch.synced, world.look = False, None, True, world._unsigned
+        world.hold.clear()
+        if world.node is None:
+            world.start()
+        world.watch.wall_us = max(world.watch.wall_us, world.record.floor_us)
+        world.connect()
 
     @rule(name=some_name, how=st.sampled_from(["proof", "device", "trial", "load", "good"]))
     def release_turns_out(self, name: str, how: str) -> None:
@@ -212,6 +262,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.world.watch.synced = is_synced
         self.world.watch.wall_us += moved_s * 1_000_000
 
+    @precondition(lambda self: self.may_be_damaged)
     @rule(
         name=st.sampled_from(["state.json", "slot-a.bundle", "slot-b.bundle", "candidate.bundle"]),
         content=st.sampled_from([None, b"", b"\0" * 50, b'{"state": "trial"}']),
@@ -250,21 +301,13 @@ class AnyOrder(RuleBasedStateMachine):
             shutil.rmtree(self.base)
 
     def _calm_down(self) -> None:
-        """Let the broker, the disk and the clock be right, and time pass: the node takes up what is named, or has."""
+        """Let everything be right, and time pass: the node takes up what is named, or has."""
         world = self.world
-        self.is_full = False
-        world.fuse = None
         world.proof.clear()
         world.trial.clear()
         world.cannot_run.clear()
-        world.hold.clear()
-        world.look = world._unsigned
-        world.watch.synced = True
-        if world.node is None:
-            world.start()
-        world.watch.wall_us = max(world.watch.wall_us, world.record.floor_us)
+        self._mend()
         world.release(CALM)
-        world.connect()
         world.wait(20_000)
         assert (world.state, world.model) == (UpdateState.IDLE, CALM), world.record
         assert world.saved() == world.record
