@@ -130,7 +130,7 @@ class AnyOrder(RuleBasedStateMachine):
         more=st.integers(0, 25),
         is_mended=st.booleans(),
     )
-    def update_is_met_by(  # noqa: PLR0913 -- each is drawn by itself
+    def update_is_met_by(
         self,
         *,
         name: str,
