@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -263,12 +264,18 @@ def nothing_leaks() -> Any:
     """Assert that a test leaves no pipe and no child, not even a dead one."""
 
     def children() -> set[str]:
-        tasks = Path("/proc/self/task")
-        return {pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+        found: set[str] = set()
+        for task in Path("/proc/self/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended has none
+                found.update((task / "children").read_text().split())
+        return found
 
     def pipes() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
     before = children(), pipes()
     yield
+    end = time.monotonic() + 5
+    while (children(), pipes()) != before and time.monotonic() < end:
+        time.sleep(0.01)  # a thread of the test is just about to end
     assert (children(), pipes()) == before
