@@ -22,7 +22,7 @@ import msgspec
 from broker.connection import Arrived, Event, Lost, Opened
 from broker.contract.errors import BundleError, MessageError
 from broker.contract.messages import decode
-from broker.contract.topics import CHUNK, COMMAND, LARGEST_RETAINED_BYTES, METADATA, NodeTopic
+from broker.contract.topics import CHUNK, COMMAND, METADATA, NodeTopic
 from broker.contract.updates import Command
 from edge_node.ota.device import Change, Device
 from edge_node.ota.folder import Folder
@@ -201,10 +201,7 @@ class Updates:
             self._waiting.pop(number, None)
 
     def _arrived(self, updater: Updater, event: Arrived) -> None:
-        if len(event.payload) > LARGEST_RETAINED_BYTES:
-            words = f"{event.topic[:200]}: {len(event.payload):,} bytes are too many; not kept"
-            self._sparing.warn("too large", words)
-        elif (name := METADATA.name_in(event.topic)) is not None:
+        if (name := METADATA.name_in(event.topic)) is not None:
             updater.metadata(name, event.payload)
         elif (digest := CHUNK.name_in(event.topic)) is not None:
             updater.chunk(digest, event.payload)

@@ -154,7 +154,7 @@ def test_rubbish_in_any_number_is_one_line_of_each_kind(updates: Updates, caplog
     with caplog.at_level(logging.WARNING):
         _work_off(updates)
     assert len(caplog.records) == 2
-    assert "65,537 bytes are too many" in caplog.text
+    assert "endless data: timestamp.json has 65,537 bytes" in caplog.text, "the refusal that a report names, too"
 
 
 def test_words_kept_back_are_counted_in_the_line_after_a_minute(caplog: pytest.LogCaptureFixture) -> None:
