@@ -146,15 +146,22 @@ def test_arrivals_of_a_lost_connection_make_room_for_those_that_come_again(updat
     assert (before.acknowledged, after.acknowledged) == ([], [1])
 
 
-def test_rubbish_in_any_number_is_one_line_of_each_kind(updates: Updates, caplog: pytest.LogCaptureFixture) -> None:
+def test_rubbish_in_any_number_is_one_line(updates: Updates, caplog: pytest.LogCaptureFixture) -> None:
     line: Any = Line()
     for number in range(1, 101):
         updates.hear(_arrived(line, number, COMMAND.at(NODE, CommandName.ROLLBACK), b"no command"))
-        updates.hear(_arrived(line, number, METADATA.at("timestamp.json"), bytes(LARGEST_RETAINED_BYTES + 1)))
     with caplog.at_level(logging.WARNING):
         _work_off(updates)
-    assert len(caplog.records) == 2
-    assert "endless data: timestamp.json has 65,537 bytes" in caplog.text, "the refusal that a report names, too"
+    assert len(caplog.records) == 1
+
+
+def test_metadata_that_are_too_large_come_to_where_their_refusal_has_a_name(updates: Updates, tmp_path: Path) -> None:
+    """As much of them is kept as it takes to be refused as endless data, and no more."""
+    line: Any = Line()
+    updates.hear(_arrived(line, 1, METADATA.at("timestamp.json"), bytes(2 * LARGEST_RETAINED_BYTES)))
+    _work_off(updates)
+    (kept,) = tmp_path.rglob("timestamp.json")
+    assert kept.stat().st_size == LARGEST_RETAINED_BYTES + 1
 
 
 def test_words_kept_back_are_counted_in_the_line_after_a_minute(caplog: pytest.LogCaptureFixture) -> None:
