@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from broker.contract.condition import Quantiles
 from broker.contract.decision import CLASSES, Label
-from broker.contract.messages import Quantiles, Stage
+from broker.contract.messages import Stage
 from edge_node.node import load_pipeline
 from edge_node.pipeline import Heard
 from edge_node.replay import read_recording

@@ -6,9 +6,9 @@ import msgspec
 from msgspec import Meta
 
 from broker.contract.errors import SettingsError
-from broker.contract.messages import Context
 from broker.contract.topics import NodeId
 from broker.settings import BrokerSettings
+from edge_node.deployment import DeploymentSettings
 from edge_node.outbox import OutboxSettings
 
 __all__ = ["NodeSettings", "SourceSettings", "TelemetrySettings", "UpdateSettings"]
@@ -80,8 +80,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Where: a building, a fleet. 1 to 32 of a-z, 0-9 and '-'."""
     node: str
     """Which: a room, a vehicle. Likewise."""
-    context: Context
-    """What kind of place; workplaces and schools are not among them (EU AI Act, Art. 5(1)(f))."""
+    deployment: DeploymentSettings
     bundle: str | None = None
     """Path of the model bundle; None: the one that comes with the program."""
     drain_s: Annotated[float, Meta(ge=0, le=60)] = 4.0

@@ -12,8 +12,9 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from broker.contract.condition import Quantiles
 from broker.contract.decision import Label
-from broker.contract.messages import Quantiles, Stage
+from broker.contract.messages import Stage
 
 __all__ = ["Meter", "Reading", "clock_synced", "rss_bytes", "temperature_c"]
 

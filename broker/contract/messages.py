@@ -11,25 +11,30 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from broker.contract.condition import (
+    CaptureProblem,
+    CaptureReport,
+    CaptureState,
+    Context,
+    Drift,
+    Exemption,
+    MuteSource,
+    Quantiles,
+    Thresholds,
+)
 from broker.contract.decision import Label
 from broker.contract.errors import MessageError
+from broker.contract.scalars import Count, Identifier, Microseconds, Sequence, Share, Text
 
 __all__ = [
     "SCHEMA",
-    "Context",
-    "Count",
     "EmotionEvent",
     "EventLatency",
-    "Identifier",
-    "Microseconds",
     "NodeMessage",
     "NodeStatus",
-    "Quantiles",
-    "Share",
     "Stage",
     "StatusReason",
     "Telemetry",
-    "Text",
     "Versions",
     "decode",
     "encode",
@@ -38,14 +43,6 @@ __all__ = [
 SCHEMA: Final = 1
 """Version of every payload below, as the `v1` in the topics."""
 
-_LARGEST: Final = 2**53 - 1  # the largest integer that every JSON reader keeps exact
-Count = Annotated[int, Meta(ge=0, le=_LARGEST)]
-Microseconds = Annotated[int, Meta(ge=0, le=_LARGEST)]
-Sequence = Annotated[int, Meta(ge=1, le=_LARGEST)]
-Identifier = Annotated[str, Meta(pattern=r"^[0-9a-f]{16}$", max_length=16)]  # Python's $ alone lets a newline through
-Share = Annotated[float, Meta(ge=0, le=1)]
-Text = Annotated[str, Meta(min_length=1, max_length=64)]
-
 
 class Stage(enum.StrEnum):
     """The stations of a window, from the sound card to the broker."""
@@ -53,7 +50,9 @@ class Stage(enum.StrEnum):
     CAPTURE = "capture"
     """From the capture of the window's last sample until the pipeline takes up the block that holds it."""
     RESAMPLE = "resample"
-    """To the feature front-end's rate."""
+    """To the feature front-end's rate, and into windows."""
+    GATE = "gate"
+    """From a window to whether it holds speech."""
     FEATURES = "features"
     """One window to model input."""
     INFERENCE = "inference"
@@ -66,16 +65,6 @@ class Stage(enum.StrEnum):
     """From the outbox's commit to the first attempt to publish."""
     PUBLISH = "publish"
     """From the attempt to publish to the broker's PUBACK."""
-
-
-class Context(enum.StrEnum):
-    """Where a node listens. Decides what is lawful."""
-
-    HOME = "home"
-    VEHICLE = "vehicle"
-    CARE = "care"
-    PUBLIC = "public"
-    RESEARCH = "research"
 
 
 class StatusReason(enum.StrEnum):
@@ -118,11 +107,23 @@ class NodeStatus(NodeMessage, frozen=True, kw_only=True):
     model: Text
     """Name and version of the model, as `<name>/<version>`."""
     context: Context
+    employees_present: bool | None = None
+    """Whether people work where the node listens; None: the context needs no answer."""
+    exemption: Exemption | None = None
+    """Why the node listens to people at work or in education all the same."""
+    notice_acknowledged: bool = False
+    """Whether the operator says that the people concerned are informed (Regulation (EU) 2024/1689, Article 50(3))."""
     source: Annotated[str, Meta(min_length=1, max_length=128)]
     """What the node listens to, in words: a microphone's name, or `replay: synthetic` and the like."""
     muted: bool
+    """Whether the microphone is closed."""
+    muted_by: tuple[MuteSource, ...] = ()
     clock_synced: bool
-    """Whether the operating system says that the wall clock follows a time server."""
+    """Whether the wall clock is right: it follows a time server, or the settings vouch for it."""
+    capture: CaptureState = CaptureState.LISTENING
+    problem: CaptureProblem | None = None
+    thresholds: Thresholds | None = None
+    """What is in force; None: the node does not say."""
 
 
 class EventLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,6 +131,7 @@ class EventLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     capture: Microseconds
     resample: Microseconds
+    gate: Microseconds = 0
     features: Microseconds
     inference: Microseconds
     decision: Microseconds
@@ -150,15 +152,6 @@ class EmotionEvent(NodeMessage, frozen=True, kw_only=True):
     latency_us: EventLatency
 
 
-class Quantiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one stage took, in µs, over one telemetry interval."""
-
-    count: Count
-    p50: Microseconds
-    p95: Microseconds
-    p99: Microseconds
-
-
 class Telemetry(NodeMessage, frozen=True, kw_only=True):
     """How the node fares, every 10 s. (`boot_id`, `seq`) is its identity."""
 
@@ -174,6 +167,14 @@ class Telemetry(NodeMessage, frozen=True, kw_only=True):
     """Windows by smoothed label."""
     silent_windows: Count
     """Windows below the level that counts as speech; they are not classified."""
+    gated_windows: Count = 0
+    """Windows that were loud enough and held no speech; they are not classified either."""
+    clipped_windows: Count = 0
+    """Windows, of all kinds, in which the input was overdriven."""
+    level_dbfs: Annotated[float, Meta(ge=-300, le=20)] | None = None
+    """Mean level of the windows in dB re a full-scale square wave; None: there were none, or digital silence."""
+    drift: Drift | None = None
+    """None: no window was classified."""
     latency_us: dict[Stage, Quantiles]
     """Only the stages that did something."""
     emitted: Count
@@ -186,6 +187,8 @@ class Telemetry(NodeMessage, frozen=True, kw_only=True):
     """Age of the oldest of them."""
     refused_events: Count
     """Events of this boot that never reached the outbox because the disk refused them."""
+    capture: CaptureReport | None = None
+    """None: the node does not say."""
     dropped_blocks: Count
     """Blocks of audio lost since boot because the pipeline was too slow or the device overran."""
     reconnects: Count
@@ -195,6 +198,8 @@ class Telemetry(NodeMessage, frozen=True, kw_only=True):
     """CPU seconds per second since the last message; 1 is one core."""
     temperature_c: float | None
     """Of the processor, where the system tells."""
+    throttled: bool | None = None
+    """Whether the processor is slowed down for heat or low voltage; None: the system does not tell."""
 
 
 M = TypeVar("M", bound=msgspec.Struct)

@@ -10,23 +10,28 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from broker.contract.commands import COMMAND_EXPIRY_S, Command, CommandName, MuteCommand, Reply, ThresholdCommand
 from broker.contract.errors import MessageError, SettingsError
 from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry
-from broker.contract.updates import COMMAND_EXPIRY_S, Command, CommandName, Reply, UpdateReport
+from broker.contract.updates import UpdateReport
 
 __all__ = [
     "CHUNK",
-    "COMMAND",
+    "COMMAND_TOPICS",
     "EMOTION",
     "LARGEST_RETAINED_BYTES",
     "METADATA",
+    "MUTE",
     "NODE_TOPICS",
+    "OPERATOR_USER",
     "RELEASE_TOPICS",
     "RELEASE_USER",
     "REPLY",
+    "ROLLBACK",
     "STATUS",
     "TABLE",
     "TELEMETRY",
+    "THRESHOLD",
     "UPDATE",
     "WATCHER_USER",
     "WILL_DELAY_S",
@@ -35,12 +40,16 @@ __all__ = [
     "NodeTopic",
     "ReleaseTopic",
     "Topic",
+    "every_command",
     "find",
+    "find_command",
 ]
 
 PREFIX: Final = "sottovoce/v1"
 RELEASE_USER: Final = "release"
-"""MQTT user name of the one program that may write what nodes update from, and command a node."""
+"""MQTT user name of the one program that may write what nodes update from, and send a node back to its last model."""
+OPERATOR_USER: Final = "operator"
+"""MQTT user name of whoever mutes nodes and sets their thresholds."""
 WATCHER_USER: Final = "watcher"
 """MQTT user name of whoever watches how a fleet takes a release up; a connection of its own, open for hours."""
 LARGEST_RETAINED_BYTES: Final = 65_536
@@ -107,28 +116,27 @@ class NodeTopic(Topic, frozen=True, kw_only=True):
 
 
 class CommandTopic(Topic, frozen=True, kw_only=True):
-    """What one node is told; `{site}`, `{node}` and the command's `{name}` are in the template."""
+    """What one node is told; `{site}` and `{node}` are in the template."""
 
     message: type[Command]
-    names: tuple[CommandName, ...]
-    expiry_s: int
+    command: CommandName
+    """The last part of the template."""
+    sent_by: str
+    """MQTT user who may tell it."""
+    largest_bytes: int = 1024
+    retained: bool = False
+    rate: str = f"when an operator asks for it; expires after {COMMAND_EXPIRY_S} s"
+    expiry_s: int = COMMAND_EXPIRY_S
     """The broker drops it when it could not be delivered for so long."""
 
-    def at(self, node: NodeId, name: CommandName) -> str:
-        """Return the topic of one command to one node."""
-        return self.template.format(site=node.site, node=node.node, name=name.value)
+    def at(self, node: NodeId) -> str:
+        """Return the topic of this command to one node."""
+        return self.template.format(site=node.site, node=node.node)
 
-    def every(self, node: NodeId) -> str:
-        """Return the subscription filter that matches every command to one node."""
-        return self.template.format(site=node.site, node=node.node, name="+")
-
-    def every_node(self, name: CommandName) -> str:
-        """Return the filter of one command to any node, as the ACL needs it."""
-        return self.template.format(site="+", node="+", name=name.value)
-
-    def name_in(self, topic: str, node: NodeId) -> CommandName | None:
-        """Return which command to this node a concrete topic is; None when it is none."""
-        return next((name for name in self.names if self.at(node, name) == topic), None)
+    @property
+    def every_node(self) -> str:
+        """The filter of this command to any node, as the ACL needs it."""
+        return self.template.format(site="+", node="+")
 
 
 class ReleaseTopic(Topic, frozen=True, kw_only=True):
@@ -167,7 +175,7 @@ STATUS: Final = NodeTopic(
     template=f"{PREFIX}/node/{{site}}/{{node}}/status",
     message=NodeStatus,
     retained=True,
-    largest_bytes=1024,
+    largest_bytes=2048,
     rate=f"on connect, on change, on stop; will, delayed {WILL_DELAY_S} s",
     meaning="what the node is and whether it is there",
     read_by=(WATCHER_USER,),
@@ -186,9 +194,9 @@ TELEMETRY: Final = NodeTopic(
     template=f"{PREFIX}/node/{{site}}/{{node}}/telemetry",
     message=Telemetry,
     retained=False,
-    largest_bytes=4096,
+    largest_bytes=8192,
     rate="every 10 s",
-    meaning="latency quantiles, windows by label, outbox, losses, load",
+    meaning="latency, windows by label, capture, drift, outbox, losses, load",
 )
 
 UPDATE: Final = NodeTopic(
@@ -210,18 +218,31 @@ REPLY: Final = NodeTopic(
     rate="once for each command",
     meaning="what the node makes of a command",
     is_collected=False,
-    read_by=(RELEASE_USER,),
+    read_by=(RELEASE_USER, OPERATOR_USER),
 )
-COMMAND: Final = CommandTopic(
-    name="command",
-    template=f"{PREFIX}/command/{{site}}/{{node}}/{{name}}",
+ROLLBACK: Final = CommandTopic(
+    name="rollback",
+    template=f"{PREFIX}/command/{{site}}/{{node}}/{CommandName.ROLLBACK}",
+    command=CommandName.ROLLBACK,
     message=Command,
-    names=tuple(CommandName),
-    retained=False,
-    largest_bytes=1024,
-    rate=f"when an operator asks for it; expires after {COMMAND_EXPIRY_S} s",
-    expiry_s=COMMAND_EXPIRY_S,
-    meaning="what one node is told to do: rollback",
+    sent_by=RELEASE_USER,
+    meaning="go back to the model that ran before",
+)
+MUTE: Final = CommandTopic(
+    name="mute",
+    template=f"{PREFIX}/command/{{site}}/{{node}}/{CommandName.MUTE}",
+    command=CommandName.MUTE,
+    message=MuteCommand,
+    sent_by=OPERATOR_USER,
+    meaning="close the microphone, or open it again",
+)
+THRESHOLD: Final = CommandTopic(
+    name="threshold",
+    template=f"{PREFIX}/command/{{site}}/{{node}}/{CommandName.THRESHOLD}",
+    command=CommandName.THRESHOLD,
+    message=ThresholdCommand,
+    sent_by=OPERATOR_USER,
+    meaning="change what counts as speech, or as certain",
 )
 METADATA: Final = ReleaseTopic(
     name="metadata",
@@ -247,8 +268,9 @@ CHUNK: Final = ReleaseTopic(
 )
 
 NODE_TOPICS: Final = (STATUS, EMOTION, TELEMETRY, UPDATE, REPLY)
+COMMAND_TOPICS: Final = (ROLLBACK, MUTE, THRESHOLD)
 RELEASE_TOPICS: Final = (METADATA, CHUNK)
-TABLE: Final[tuple[Topic, ...]] = (*NODE_TOPICS, COMMAND, *RELEASE_TOPICS)
+TABLE: Final[tuple[Topic, ...]] = (*NODE_TOPICS, *COMMAND_TOPICS, *RELEASE_TOPICS)
 """Every topic that a Sottovoce program publishes. Nothing else may be published."""
 
 _MATCHERS: Final = tuple(
@@ -272,3 +294,13 @@ def find(topic: str) -> tuple[NodeTopic, NodeId]:
                 raise MessageError(msg) from error
     msg = f"topic {topic!r} is not among the table's topics of nodes"
     raise MessageError(msg)
+
+
+def every_command(node: NodeId) -> str:
+    """Return the subscription filter that matches every command to one node."""
+    return f"{PREFIX}/command/{node.site}/{node.node}/+"
+
+
+def find_command(topic: str, node: NodeId) -> CommandTopic | None:
+    """Return the row of a command to this node; None: the topic is none."""
+    return next((row for row in COMMAND_TOPICS if row.at(node) == topic), None)

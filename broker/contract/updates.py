@@ -1,27 +1,22 @@
-"""What is said about model updates on the wire: a node's report, an operator's command, and the answer to it."""
+"""What a node says about model updates on the wire."""
 
 import enum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from broker.contract.decision import Label
-from broker.contract.messages import SCHEMA, Count, Identifier, Microseconds, NodeMessage, Share, Text
+from broker.contract.messages import NodeMessage
+from broker.contract.scalars import Count, Microseconds, Share, Text
 
 __all__ = [
-    "COMMAND_EXPIRY_S",
     "SCORE_BINS",
-    "Command",
-    "CommandName",
-    "Reply",
     "TrialFigures",
     "UpdateReport",
     "UpdateState",
 ]
 
-COMMAND_EXPIRY_S: Final = 60
-"""A command that is older is not carried out; the broker holds it for a node that is away no longer than that."""
 SCORE_BINS: Final = 10
 """Bars of the histogram of a trial's scores, of equal width from 0 to 1."""
 
@@ -43,13 +38,6 @@ class UpdateState(enum.StrEnum):
     """The old model becomes the one that runs again."""
     REJECTED = "rejected"
     """The release was refused or failed; the old model runs, and the release is not tried again."""
-
-
-class CommandName(enum.StrEnum):
-    """What an operator can tell one node; the word stands in the topic."""
-
-    ROLLBACK = "rollback"
-    """Go back to the model that ran before, and do not take this one up again."""
 
 
 class TrialFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,23 +73,3 @@ class UpdateReport(NodeMessage, frozen=True, kw_only=True):
     """Of the state under way: 0 at its beginning, 1 at its end."""
     trial: TrialFigures | None = None
     """How the new model did beside the old one, once it has; of the release that is named."""
-
-
-class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator tells one node. A field that a node does not know is ignored."""
-
-    schema: Literal[1] = SCHEMA
-    id: Identifier
-    """Random; the reply carries it, and a node carries a command out once."""
-    issued_us: Microseconds
-    """Wall clock of the sender, µs since 1970, UTC."""
-
-
-class Reply(NodeMessage, frozen=True, kw_only=True):
-    """A node's answer to a command."""
-
-    command: Identifier
-    done: bool
-    """Whether it is being carried out; an update report says how it ends."""
-    words: Annotated[str, Meta(max_length=200)]
-    """What the node does, or why it does not."""

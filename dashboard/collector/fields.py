@@ -1,7 +1,8 @@
 """What a store keeps of each message, by name: the same in SQLite's columns and in InfluxDB's fields."""
 
+from broker.contract.condition import Quantiles
 from broker.contract.decision import Label
-from broker.contract.messages import EmotionEvent, NodeStatus, Quantiles, Telemetry
+from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry
 from broker.contract.updates import UpdateReport
 
 __all__ = ["Field", "emotion_fields", "stage_fields", "status_fields", "telemetry_fields", "update_fields"]

@@ -5,10 +5,11 @@ from typing import Protocol
 
 import msgspec
 
+from broker.contract.commands import Reply
 from broker.contract.errors import MessageError
 from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry, decode
 from broker.contract.topics import NodeId, find
-from broker.contract.updates import Reply, UpdateReport
+from broker.contract.updates import UpdateReport
 
 __all__ = ["DeadLetter", "Record", "Store", "Written", "dead_letter", "read_message"]
 

@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
+from broker.contract.condition import Context
 from broker.contract.decision import Label
-from broker.contract.messages import Context
 from dashboard.console.readings import Presence
 from dashboard.console.updates import Standing
 

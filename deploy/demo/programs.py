@@ -32,7 +32,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where a node of the demo listens, and to what."""
 
     node: NodeId
-    context: str
+    deployment: str
+    """The TOML of its `[deployment]`, in one line."""
     source: str
     """The TOML of its `[source]`."""
 
@@ -53,7 +54,7 @@ def places(count: int, clips: Path | None, *, microphone: bool) -> list[Place]:
     chosen = [
         Place(
             node=NodeId(site, name),
-            context=context,
+            deployment=_deployment(context),
             source=_synthetic(known[index % len(known)][1], index // len(known))
             if clips is None
             else _recordings(clips, index, count),
@@ -61,8 +62,14 @@ def places(count: int, clips: Path | None, *, microphone: bool) -> list[Place]:
         for index, (site, name, context) in enumerate((known + more)[:count])
     ]
     if microphone:
-        chosen.append(Place(node=NodeId("home", "this-machine"), context="home", source='kind = "microphone"\n'))
+        chosen.append(
+            Place(node=NodeId("home", "this-machine"), deployment=_deployment("home"), source='kind = "microphone"\n')
+        )
     return chosen
+
+
+def _deployment(context: str) -> str:
+    return f'deployment = {{context = "{context}", employees_present = false}}\n'
 
 
 class Programs:
@@ -108,7 +115,7 @@ class Programs:
         """Start one node."""
         name = str(place.node).replace("/", "-")
         settings = (
-            f'site = "{place.node.site}"\nnode = "{place.node.node}"\ncontext = "{place.context}"\n'
+            f'site = "{place.node.site}"\nnode = "{place.node.node}"\n{place.deployment}'
             f"drain_s = {_DRAIN_S}\n"
             f"[source]\n{place.source}"
             f"[outbox]\npath = {_toml(self.folder / f'{name}.outbox.sqlite')}\n"

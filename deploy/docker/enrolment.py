@@ -1,6 +1,7 @@
 """What a new node is given: settings, its certificate and, where there are releases, the first root that it trusts."""
 
 import io
+import json
 import tarfile
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
@@ -8,8 +9,8 @@ from typing import BinaryIO, Final, Literal
 import msgspec
 
 from broker.contract.errors import SettingsError
-from broker.contract.messages import Context
 from broker.contract.topics import NodeId
+from edge_node.deployment import DeploymentSettings
 
 __all__ = ["ANCHOR", "node_settings", "read_anchor", "write_archive"]
 
@@ -19,8 +20,9 @@ ANCHOR: Final = Path("/var/lib/sottovoce/releases/metadata/1.root.json")
 _SETTINGS: Final = """\
 site = "{site}"
 node = "{node}"
-context = "{context}"
 
+[deployment]
+{deployment}
 [broker]
 host = "{host}"
 ca_file = "/etc/sottovoce/ca.crt"
@@ -68,16 +70,22 @@ def read_anchor(path: Path) -> bytes:
     return data
 
 
-def node_settings(node: NodeId, context: Context, host: str, *, updates: bool) -> str:
+def node_settings(node: NodeId, deployment: DeploymentSettings, host: str, *, updates: bool) -> str:
     """Return a node's settings file.
 
     Args:
         node: whose.
-        context: what kind of place.
+        deployment: what kind of place.
         host: the broker's name, as nodes reach it.
         updates: whether it takes model updates, by an anchor beside its certificate.
     """
-    settings = _SETTINGS.format(site=node.site, node=node.node, context=context.value, host=host)
+    stated = {
+        key: value for key, value in msgspec.to_builtins(deployment).items() if value is not None and value is not False
+    }
+    if deployment.employees_present is not None:
+        stated["employees_present"] = deployment.employees_present
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in stated.items())  # TOML's scalars are JSON's
+    settings = _SETTINGS.format(site=node.site, node=node.node, deployment=lines, host=host)
     return settings + _UPDATE if updates else settings
 
 

@@ -1,7 +1,8 @@
 """First start of docker-compose.yml: certificates, the ACL, random secrets, each where only its reader mounts it.
 
-    docker compose run --rm setup password                              Grafana's password for `admin`
-    docker compose run --rm -T setup node home/bedroom --context home   a new node's files, as a tar archive
+    docker compose run --rm setup password            Grafana's password for `admin`
+    docker compose run --rm -T setup node home/bedroom --context home --no-employees-present
+                                                      a new node's files, as a tar archive
 
 `prepare` runs by itself before every other service. What exists is kept; the ACL and the broker's names follow
 the environment. The folder `private` holds the authority's key and is mounted by this service alone, which has
@@ -18,12 +19,13 @@ from typing import Final
 
 import msgspec
 
+from broker.contract.condition import Context
 from broker.contract.errors import SettingsError, exit_with_one_line
 from broker.contract.generate import access_rules
-from broker.contract.messages import Context
 from broker.contract.topics import RELEASE_USER, WATCHER_USER, NodeId
 from deploy.certificates import file_stem, issue_client, issue_server, make_authority
 from deploy.docker.enrolment import ANCHOR, node_settings, read_anchor, write_archive
+from edge_node.deployment import DeploymentSettings
 
 __all__ = ["READERS", "Reader", "main"]
 
@@ -87,6 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     node = commands.add_parser("node", help="write a node's settings and certificate to stdout, as a tar archive")
     node.add_argument("name", metavar="SITE/NODE")
     node.add_argument("--context", required=True, choices=[each.value for each in Context], help="what kind of place")
+    node.add_argument(
+        "--employees-present", action=argparse.BooleanOptionalAction, help="whether people work where it listens"
+    )
+    node.add_argument("--exemption", choices=["medical", "safety"], help="why it may listen to people at work")
+    node.add_argument("--exemption-reference", metavar="WORDS", help="where that reason is written down")
     node.add_argument(
         "--anchor", type=Path, metavar="FILE", help="first root of the releases that it may run (default: `release`'s)"
     )
@@ -154,11 +161,17 @@ def _node(chosen: argparse.Namespace) -> int:
     stem = file_stem(chosen.name)
     site, _, name = chosen.name.partition("/")
     node = NodeId(site, name)
+    deployment = DeploymentSettings(
+        context=Context(chosen.context),
+        employees_present=chosen.employees_present,
+        exemption=chosen.exemption,
+        exemption_reference=chosen.exemption_reference,
+    )
     anchor = _anchor(chosen.anchor)
     if not (private / f"{stem}.crt").exists():
         issue_client(private, chosen.name)
     host = _listed("SOTTOVOCE_BROKER_NAMES")[-1]
-    settings = node_settings(node, Context(chosen.context), host, updates=anchor is not None)
+    settings = node_settings(node, deployment, host, updates=anchor is not None)
     files = {
         "ca.crt": authority,
         "client.crt": (private / f"{stem}.crt").read_bytes(),

@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from broker.contract.updates import COMMAND_EXPIRY_S, Command, Reply, UpdateState
+from broker.contract.commands import COMMAND_EXPIRY_S, Command, Reply
+from broker.contract.updates import UpdateState
 from edge_node.ota.ports import Clock, Me
 from edge_node.ota.record import Record, one_line
 

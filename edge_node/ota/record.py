@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from broker.contract.messages import Count, Microseconds, Text
 from broker.contract.offer import Offer
+from broker.contract.scalars import Count, Microseconds, Text
 from broker.contract.updates import TrialFigures, UpdateState
 from edge_node.ota.table import RUNNING, WORKING, Event, next_state
 

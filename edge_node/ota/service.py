@@ -20,10 +20,10 @@ from typing import Final, TypeVar
 import msgspec
 
 from broker.connection import Arrived, Event, Lost, Opened
+from broker.contract.commands import Command
 from broker.contract.errors import BundleError, MessageError
 from broker.contract.messages import decode
-from broker.contract.topics import CHUNK, COMMAND, METADATA, NodeTopic
-from broker.contract.updates import Command
+from broker.contract.topics import CHUNK, METADATA, ROLLBACK, NodeTopic, every_command
 from edge_node.ota.device import Change, Device
 from edge_node.ota.folder import Folder
 from edge_node.ota.premises import check_paths, hold
@@ -129,7 +129,7 @@ class Updates:
     @property
     def subscribe_to(self) -> tuple[str, ...]:
         """What this node reads."""
-        return (METADATA.every, COMMAND.every(self._node))
+        return (METADATA.every, every_command(self._node))
 
     def hear(self, event: Event) -> None:
         """Take what happens on the node's connection; what cannot wait here is not acknowledged."""
@@ -205,8 +205,8 @@ class Updates:
             updater.metadata(name, event.payload)
         elif (digest := CHUNK.name_in(event.topic)) is not None:
             updater.chunk(digest, event.payload)
-        elif (command := COMMAND.name_in(event.topic, self._node)) is not None:
+        elif event.topic == ROLLBACK.at(self._node):
             try:
-                updater.command(command, decode(event.payload, Command, COMMAND.largest_bytes))
+                updater.command(decode(event.payload, Command, ROLLBACK.largest_bytes))
             except MessageError as error:
                 self._sparing.warn("command", f"{event.topic}: {error}")

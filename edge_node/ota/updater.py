@@ -11,10 +11,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from broker.contract.commands import Command
 from broker.contract.errors import BundleError, Refusal, SottovoceError, StoreError, TrustError
 from broker.contract.offer import Offer
 from broker.contract.topics import METADATA, REPLY
-from broker.contract.updates import Command, CommandName, TrialFigures, UpdateState
+from broker.contract.updates import TrialFigures, UpdateState
 from edge_node.ota import recall
 from edge_node.ota.ports import Clock, Files, Me, Wire, Work
 from edge_node.ota.record import Held, Record, settled
@@ -99,13 +100,13 @@ class Updater:
         """Take a part of a bundle; one that nobody waits for, or not for this one, is not kept."""
         self._walk.download.take(digest, payload)
 
-    def command(self, name: CommandName, command: Command) -> None:
-        """Carry out what an operator asks for, once, and answer."""
+    def command(self, command: Command) -> None:
+        """Carry out an operator's order to go back, once, and answer."""
         if (reply := self._answers.find(command)) is not None:
             self._wire.say(REPLY, reply)
             return
         answer = recall.consider(self._me, self.record, self._clock, command)
-        _log.info("update of %s: command %s: %s", self._me.node, name, answer.words)
+        _log.info("update of %s: command rollback: %s", self._me.node, answer.words)
         self._wire.say(REPLY, self._answers.put(command, answer))
         if answer.goes_back:
             self._walk.advance(Event.RECALLED, reason="an operator ordered this node back", command=command.id)

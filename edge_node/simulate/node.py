@@ -11,12 +11,13 @@ from typing import Final
 import msgspec
 
 from broker.connection import Arrived
+from broker.contract.commands import Command
 from broker.contract.decision import Label
 from broker.contract.errors import BundleError, MessageError
 from broker.contract.messages import NodeStatus, StatusReason, Versions, decode
 from broker.contract.release import Course, Rollout, course
-from broker.contract.topics import CHUNK, COMMAND, EMOTION, METADATA, TELEMETRY, NodeId, NodeTopic
-from broker.contract.updates import Command, UpdateState
+from broker.contract.topics import CHUNK, EMOTION, METADATA, ROLLBACK, TELEMETRY, NodeId, NodeTopic, every_command
+from broker.contract.updates import UpdateState
 from edge_node.ota.record import Held, Record
 from edge_node.ota.updater import Me, Updater
 from edge_node.simulate.box import Box
@@ -84,7 +85,7 @@ class VirtualNode:
             opened=lambda: self._answer(Updater.opened),
             arrived=self._arrived,
         )
-        filters = (METADATA.every, COMMAND.every(me))
+        filters = (METADATA.every, every_command(me))
         self._post.use(Line(terms.line, identity, rng, filters=filters, will=self._post.will, hear=self._post.hear))
         self._updater: Updater | None = None
         self._work: VirtualWork | None = None
@@ -271,12 +272,12 @@ class VirtualNode:
             self._answer(lambda updater: updater.metadata(name, event.payload))
         elif (digest := CHUNK.name_in(event.topic)) is not None:
             self._answer(lambda updater: updater.chunk(digest, event.payload))
-        elif (command := COMMAND.name_in(event.topic, self.me)) is not None:
+        elif event.topic == ROLLBACK.at(self.me):
             try:
-                order = decode(event.payload, Command, COMMAND.largest_bytes)
+                order = decode(event.payload, Command, ROLLBACK.largest_bytes)
             except MessageError:
                 return
-            self._answer(lambda updater: updater.command(command, order))
+            self._answer(lambda updater: updater.command(order))
 
     # --- ports: the wire
 

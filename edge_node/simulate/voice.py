@@ -4,18 +4,9 @@ import random
 import time
 from collections import Counter
 
+from broker.contract.condition import Context, Quantiles
 from broker.contract.decision import Label
-from broker.contract.messages import (
-    Context,
-    EmotionEvent,
-    EventLatency,
-    NodeStatus,
-    Quantiles,
-    Stage,
-    StatusReason,
-    Telemetry,
-    Versions,
-)
+from broker.contract.messages import EmotionEvent, EventLatency, NodeStatus, Stage, StatusReason, Telemetry, Versions
 from edge_node.simulate.box import Box
 from edge_node.simulate.cost import Device
 

@@ -10,20 +10,12 @@ import pytest
 from hypothesis import settings
 
 from broker.contract.bundle import Bundle, Golden, Manifest, Training
+from broker.contract.commands import Reply
+from broker.contract.condition import Context, Quantiles
 from broker.contract.decision import CLASSES, DecisionSpec, Label
 from broker.contract.features import FeatureSpec, Normalisation
-from broker.contract.messages import (
-    Context,
-    EmotionEvent,
-    EventLatency,
-    NodeStatus,
-    Quantiles,
-    Stage,
-    StatusReason,
-    Telemetry,
-    Versions,
-)
-from broker.contract.updates import Reply, TrialFigures, UpdateReport, UpdateState
+from broker.contract.messages import EmotionEvent, EventLatency, NodeStatus, Stage, StatusReason, Telemetry, Versions
+from broker.contract.updates import TrialFigures, UpdateReport, UpdateState
 from broker.contract.windows import WindowSpec
 
 settings.register_profile("no deadline", deadline=None)  # a shared machine may sleep in any example

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.contract.condition import (
+    LATENCY_BOUNDS_US,
+    CaptureProblem,
+    CaptureReport,
+    CaptureState,
+    Drift,
+    Quantiles,
+)
 from broker.contract.decision import Label
 from broker.contract.errors import MessageError
 from broker.contract.generate import schema
-from broker.contract.messages import (
-    EmotionEvent,
-    EventLatency,
-    NodeStatus,
-    Quantiles,
-    Stage,
-    Telemetry,
-    decode,
-    encode,
-)
+from broker.contract.messages import EmotionEvent, EventLatency, NodeStatus, Stage, Telemetry, decode, encode
 from broker.contract.topics import EMOTION, NODE_TOPICS, STATUS, UPDATE, NodeTopic
+from broker.contract.topics import TELEMETRY as TELEMETRY_ROW
 from broker.contract.updates import TrialFigures, UpdateReport, UpdateState
 
 LARGEST = 2**53 - 1
@@ -55,8 +55,29 @@ TELEMETRY = st.builds(
         "clock_synced": st.booleans(),
         "windows": st.dictionaries(st.sampled_from(Label), COUNTS),
         "latency_us": st.dictionaries(
-            st.sampled_from(Stage), st.builds(Quantiles, count=COUNTS, p50=COUNTS, p95=COUNTS, p99=COUNTS)
+            st.sampled_from(Stage),
+            st.builds(
+                Quantiles,
+                count=COUNTS,
+                p50=COUNTS,
+                p95=COUNTS,
+                p99=COUNTS,
+                histogram=st.lists(COUNTS, max_size=len(LATENCY_BOUNDS_US) + 1).map(tuple),
+            ),
         ),
+        "level_dbfs": st.none() | st.floats(-300, 20),
+        "drift": st.none()
+        | st.builds(Drift, mean_confidence=SHARES, mean_entropy=SHARES, divergence=st.none() | SHARES),
+        "capture": st.none()
+        | st.builds(
+            CaptureReport,
+            state=st.sampled_from(CaptureState),
+            problem=st.none() | st.sampled_from(CaptureProblem),
+            restarts=COUNTS,
+            reopens=COUNTS,
+            rescans=COUNTS,
+        ),
+        "throttled": st.none() | st.booleans(),
         "cpu_share": st.floats(0, 1e3),
         "temperature_c": st.none() | st.floats(-50, 150),
     },
@@ -82,7 +103,8 @@ def test_event_any_valid_survives_the_wire_unless_too_large(event: EmotionEvent)
 
 @given(TELEMETRY)
 def test_telemetry_any_valid_survives_the_wire(telemetry: Telemetry) -> None:
-    assert decode(encode(telemetry, 4_096), Telemetry, 4_096) == telemetry
+    most = TELEMETRY_ROW.largest_bytes
+    assert decode(encode(telemetry, most), Telemetry, most) == telemetry
 
 
 @ROWS
@@ -265,7 +287,9 @@ def test_message_has_no_place_for_audio_text_or_identity(row: NodeTopic) -> None
         *("schema", "boot_id", "time_us", "seq", "mono_us", "clock_synced", "label", "confidence", "model"),
         *("latency_us", "outbox_id", "interval_us", "windows", "silent_windows", "emitted", "outbox_dropped"),
         *("outbox_depth", "outbox_age_us", "refused_events", "dropped_blocks", "reconnects", "rss_bytes"),
-        *("cpu_share", "temperature_c", "online", "reason", "versions", "context", "source", "muted"),
+        *("cpu_share", "temperature_c", "online", "reason", "versions", "context", "source", "muted", "muted_by"),
+        *("employees_present", "exemption", "notice_acknowledged", "capture", "problem", "thresholds", "throttled"),
+        *("gated_windows", "clipped_windows", "level_dbfs", "drift"),
         *("channel", "release", "state", "progress", "trial", "command", "done", "words"),
     }
 

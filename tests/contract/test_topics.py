@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from broker.contract import (
     bundle,
+    commands,
+    condition,
     decision,
+    drift,
     errors,
     features,
     generate,
@@ -31,6 +34,7 @@ from broker.contract.errors import MessageError, SettingsError
 from broker.contract.generate import access_rules, asyncapi, markdown_table
 from broker.contract.topics import (
     CHUNK,
+    COMMAND_TOPICS,
     METADATA,
     NODE_TOPICS,
     RELEASE_TOPICS,
@@ -190,13 +194,17 @@ def test_access_rules_give_a_node_its_own_topics_collectors_all_and_releases_to_
     for released in RELEASE_TOPICS:
         assert rules.count(f"pattern read {released.every}") == rules.count(f"topic write {released.every}") == 1
         assert rules.index(f"topic write {released.every}") > rules.index("user release")
-    assert "pattern read sottovoce/v1/command/%u/+" in rules
-    assert rules.index("topic write sottovoce/v1/command/+/+/rollback") > rules.index("user release")
+    for command in COMMAND_TOPICS:
+        assert rules.count(f"pattern read sottovoce/v1/command/%u/{command.command}") == 1
+        assert f"topic write {command.every_node}" in rules[rules.index(f"user {command.sent_by}") :]
+        assert rules.count(f"topic write {command.every_node}") == 1
     read_by = {row.name: row.read_by for row in NODE_TOPICS if row.read_by}
-    assert read_by == {"status": ("watcher",), "update": ("watcher",), "reply": ("release",)}
+    assert read_by == {"status": ("watcher",), "update": ("watcher",), "reply": ("release", "operator")}
     assert [row.name for row in NODE_TOPICS if not row.is_collected] == ["reply"]
-    users, nodes = 4, len(NODE_TOPICS) + len(RELEASE_TOPICS) + 1
-    assert len(rules) == nodes + users + 2 * (len(NODE_TOPICS) - 1) + len(RELEASE_TOPICS) + 1 + len(read_by)
+    users, nodes = 5, len(NODE_TOPICS) + len(RELEASE_TOPICS) + len(COMMAND_TOPICS)
+    readers = sum(len(names) for names in read_by.values())
+    writers = len(RELEASE_TOPICS) + len(COMMAND_TOPICS)
+    assert len(rules) == nodes + users + 2 * (len(NODE_TOPICS) - 1) + writers + readers
     assert rules.index("user one") > max(k for k, rule in enumerate(rules) if rule.startswith("pattern"))
     assert not [rule for rule in rules if "readwrite" in rule or "#" in rule]
 
@@ -223,13 +231,22 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
             bundle,
             "GOLDEN_TOLERANCE LARGEST_BUNDLE_BYTES Bundle Golden Manifest Member Training read_bundle write_bundle",
         ),
+        (commands, "COMMAND_EXPIRY_S Command CommandName MuteCommand Reply ThresholdCommand"),
+        (
+            condition,
+            (
+                "LATENCY_BOUNDS_US CaptureProblem CaptureReport CaptureState Context Drift Exemption MuteSource "
+                "Quantiles Thresholds"
+            ),
+        ),
         (
             decision,
             (
-                "CLASSES MIN_INTERVAL_US REPEAT_INTERVAL_US Announced Decision DecisionSpec Label decide "
-                "is_worth_an_event level_dbfs smooth"
+                "CLASSES MIN_INTERVAL_US REPEAT_INTERVAL_US UNCERTAIN_BOUNDS Announced Deciding Decision DecisionSpec Label "
+                "Probabilities advance break_off fall_silent level_dbfs with_thresholds"
             ),
         ),
+        (drift, "divergence entropy"),
         (
             errors,
             (
@@ -243,8 +260,8 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
         (
             messages,
             (
-                "SCHEMA Context Count EmotionEvent EventLatency Identifier Microseconds NodeMessage NodeStatus "
-                "Quantiles Share Stage StatusReason Telemetry Text Versions decode encode"
+                "SCHEMA EmotionEvent EventLatency NodeMessage NodeStatus Stage StatusReason Telemetry Versions decode "
+                "encode"
             ),
         ),
         (pitch, "BAND_HZ HIGHEST_HZ LOWEST_HZ PITCH_COLUMNS REFERENCE_HZ pitch pitch_bins smooth_pitch"),
@@ -259,14 +276,14 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
         (
             topics,
             (
-                "CHUNK COMMAND EMOTION LARGEST_RETAINED_BYTES METADATA NODE_TOPICS RELEASE_TOPICS RELEASE_USER REPLY "
-                "STATUS TABLE TELEMETRY UPDATE WATCHER_USER WILL_DELAY_S CommandTopic NodeId NodeTopic ReleaseTopic "
-                "Topic find"
+                "CHUNK COMMAND_TOPICS EMOTION LARGEST_RETAINED_BYTES METADATA MUTE NODE_TOPICS OPERATOR_USER "
+                "RELEASE_TOPICS RELEASE_USER REPLY ROLLBACK STATUS TABLE TELEMETRY THRESHOLD UPDATE WATCHER_USER "
+                "WILL_DELAY_S CommandTopic NodeId NodeTopic ReleaseTopic Topic every_command find find_command"
             ),
         ),
         (
             updates,
-            "COMMAND_EXPIRY_S SCORE_BINS Command CommandName Reply TrialFigures UpdateReport UpdateState",
+            "SCORE_BINS TrialFigures UpdateReport UpdateState",
         ),
         (windows, "Window WindowSpec Windower"),
     ],

@@ -10,18 +10,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from broker.contract.condition import Context, Quantiles
 from broker.contract.decision import Label
-from broker.contract.messages import (
-    Context,
-    EmotionEvent,
-    EventLatency,
-    NodeStatus,
-    Quantiles,
-    Stage,
-    StatusReason,
-    Telemetry,
-    Versions,
-)
+from broker.contract.messages import EmotionEvent, EventLatency, NodeStatus, Stage, StatusReason, Telemetry, Versions
 from broker.contract.topics import NodeId
 from broker.contract.updates import TrialFigures, UpdateReport, UpdateState
 from dashboard.collector.influx_store import InfluxStore, Pace

@@ -16,8 +16,8 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
+from broker.contract.condition import Context
 from broker.contract.decision import Label
-from broker.contract.messages import Context
 from broker.contract.updates import TrialFigures, UpdateState
 from dashboard.collector.records import DeadLetter, Record, read_message
 from dashboard.collector.sqlite_store import SqliteStore

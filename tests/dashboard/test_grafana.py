@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import yaml
 
+from broker.contract.condition import Quantiles
 from broker.contract.decision import Label
-from broker.contract.messages import EventLatency, Quantiles, Stage, StatusReason
+from broker.contract.messages import EventLatency, Stage, StatusReason
 from broker.contract.updates import TrialFigures, UpdateState
 from dashboard.collector.influx_store import InfluxStore
 from dashboard.collector.records import DeadLetter, Record, dead_letter

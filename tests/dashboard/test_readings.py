@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from broker.contract.condition import Quantiles
 from broker.contract.decision import Label
 from broker.contract.errors import StoreError
-from broker.contract.messages import Quantiles, Stage, StatusReason
+from broker.contract.messages import Stage, StatusReason
 from broker.contract.topics import NodeId
 from broker.contract.updates import TrialFigures, UpdateState
 from broker.database import open_database

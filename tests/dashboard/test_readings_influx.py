@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from broker.contract.condition import Quantiles
 from broker.contract.decision import Label
 from broker.contract.errors import StoreError
-from broker.contract.messages import Quantiles, Stage
+from broker.contract.messages import Stage
 from broker.contract.topics import NodeId
 from broker.contract.updates import TrialFigures, UpdateState
 from dashboard.collector.influx_store import InfluxStore

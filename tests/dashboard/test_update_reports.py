@@ -21,9 +21,10 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from broker.contract.commands import Reply
 from broker.contract.errors import StoreError
 from broker.contract.topics import REPLY, UPDATE, NodeId
-from broker.contract.updates import Reply, TrialFigures, UpdateState
+from broker.contract.updates import TrialFigures, UpdateState
 from broker.database import open_database
 from broker.local import LocalBroker
 from dashboard.collector.influx_store import InfluxStore

@@ -133,7 +133,7 @@ def test_setup_another_collector_enters_the_acl_and_gets_a_certificate(setup: Se
 
 def test_setup_new_node_is_an_archive_that_the_node_accepts(setup: Setup, tmp_path: Path) -> None:
     setup("prepare")
-    done = [setup("node", "home/bedroom", "--context", "home") for _ in range(2)]
+    done = [setup("node", "home/bedroom", "--context", "home", "--no-employees-present") for _ in range(2)]
     archives = [each.stdout for each in done]
     assert archives[0] == archives[1], "asked again, the same certificate"
     told = "setup: home/bedroom takes no model updates: no repository of releases yet, and no --anchor FILE\n"
@@ -148,7 +148,7 @@ def test_setup_new_node_is_an_archive_that_the_node_accepts(setup: Setup, tmp_pa
 def test_setup_new_node_gets_the_anchor_of_the_releases(setup: Setup, tmp_path: Path, releases: Path) -> None:
     setup("prepare")
     anchor = releases / "metadata" / "1.root.json"
-    done = setup("node", "home/bedroom", "--context", "home", "--anchor", anchor)
+    done = setup("node", "home/bedroom", "--context", "home", "--no-employees-present", "--anchor", anchor)
     assert done.stderr == b""
     names, settings = _unpacked(done.stdout, tmp_path / "unpacked")
     assert names == {"ca.crt", "client.crt", "client.key", "node.toml", "root.json"}
@@ -185,7 +185,7 @@ def test_setup_anchor_that_is_missing_enrols_nobody(setup: Setup, tmp_path: Path
     setup("prepare")
     before = _contents(tmp_path / "private")
     path = tmp_path / "nowhere.json"
-    done = setup("node", "home/bedroom", "--context", "home", "--anchor", path, check=False)
+    done = setup("node", "home/bedroom", "--context", "home", "--no-employees-present", "--anchor", path, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
     told = f"setup: error: --anchor {path}: no such file; name the first root of the releases, metadata/1.root.json\n"
     assert done.stderr.decode() == told
@@ -198,7 +198,15 @@ def test_setup_needs_no_right_beyond_its_container_s(setup: Setup, releases: Pat
         pytest.skip("setpriv is missing: it is a part of util-linux")
     for path in (releases, *releases.rglob("*")):  # as the service `release` makes it, for itself alone
         os.chown(path, 10001, 10001)
-    node = ("node", "home/bedroom", "--context", "home", "--anchor", releases / "metadata" / "1.root.json")
+    node = (
+        "node",
+        "home/bedroom",
+        "--context",
+        "home",
+        "--no-employees-present",
+        "--anchor",
+        releases / "metadata" / "1.root.json",
+    )
 
     def rights(*names: str) -> tuple[str, ...]:
         return (setpriv, f"--bounding-set={','.join(['-all', *(f'+{name.lower()}' for name in names)])}")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.contract.messages import Context, Telemetry, decode
+from broker.contract.condition import Context
+from broker.contract.messages import Telemetry, decode
 from broker.contract.topics import EMOTION, TELEMETRY, find
 from broker.local import free_port
 from broker.settings import BrokerSettings

@@ -150,7 +150,7 @@ def test_program_wrong_arguments_are_exit_2(program: Run, arguments: list[str]) 
 def _config(tmp_path: Path, more: str) -> Path:
     path = tmp_path / "node.toml"
     path.write_text(
-        'site = "home"\nnode = "kitchen"\ncontext = "home"\ndrain_s = 0\n'
+        'site = "home"\nnode = "kitchen"\ndeployment = {context = "home", employees_present = false}\ndrain_s = 0\n'
         f'outbox = {{ path = "{tmp_path}/outbox.sqlite" }}\nbroker = {{ tls = false, port = 9 }}\n{more}'
     )
     return path

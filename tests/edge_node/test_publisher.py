@@ -17,8 +17,9 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.connection import Arrived, Opened, Subscribed
+from broker.contract.condition import Context
 from broker.contract.errors import LinkError, MessageError
-from broker.contract.messages import Context, EmotionEvent, NodeStatus, StatusReason, Versions
+from broker.contract.messages import EmotionEvent, NodeStatus, StatusReason, Versions
 from broker.contract.topics import EMOTION, LARGEST_RETAINED_BYTES, STATUS, TELEMETRY, NodeId
 from broker.link import Link
 from broker.local import LocalBroker

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from broker.contract.condition import Exemption
 from broker.contract.errors import SettingsError
 from broker.link import Link
 from broker.settings import BrokerSettings, read_settings, secret
 from edge_node.settings import NodeSettings
 
-GOOD = 'site = "home"\nnode = "kitchen"\ncontext = "home"\n'
+GOOD = 'site = "home"\nnode = "kitchen"\ndeployment = {context = "home", employees_present = false}\n'
 
 
 @pytest.fixture
@@ -35,10 +36,10 @@ def test_settings_least_file_has_safe_defaults(read: Callable[..., NodeSettings]
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('node = "n"\ncontext = "home"\n', ["site"]),
-        ('site = "s"\nnode = "n"\n', ["missing key context; allowed: 'home', "]),
-        (GOOD + 'contxt = "home"\n', ["unknown key contxt; allowed: site, node, context, "]),
-        (GOOD.replace('"home"\n', '"office"\n'), ["context = 'office': allowed: 'home', 'vehicle', "]),
+        ('node = "n"\ndeployment = {context = "home", employees_present = false}\n', ["site"]),
+        ('site = "s"\nnode = "n"\n', ["missing key deployment"]),
+        (GOOD + 'context = "home"\n', ["unknown key context; allowed: site, node, deployment, "]),
+        (GOOD.replace('= "home",', '= "office",'), ["deployment.context = 'office': allowed: 'home', 'vehicle', "]),
         (GOOD.replace("kitchen", "Kitchen"), ["node 'Kitchen'", "a-z, 0-9"]),
         (GOOD.replace("kitchen", "a" * 33), ["node", "1 to 32"]),
         (GOOD.replace('"kitchen"', "7"), ["node", "str", " = 7: "]),
@@ -129,3 +130,54 @@ def test_link_certificate_that_is_none_is_refused(tmp_path: Path) -> None:
     for name in ("ca.crt", "missing.crt"):
         with pytest.raises(SettingsError, match=f"broker: ca_file .*{name}"):
             _link(BrokerSettings(ca_file=str(tmp_path / name)))
+
+
+def deployment(words: str) -> str:
+    return f'site = "home"\nnode = "kitchen"\n[deployment]\n{words}\n'
+
+
+@pytest.mark.parametrize("context", ["home", "vehicle", "care"])
+def test_deployment_that_may_be_a_workplace_must_say_whether_it_is(
+    read: Callable[..., NodeSettings], context: str
+) -> None:
+    with pytest.raises(SettingsError, match=r"deployment\.employees_present is missing: true or false"):
+        read(deployment(f"context = '{context}'"))
+    assert read(deployment(f"context = '{context}'\nemployees_present = false")).deployment.exempted is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "context = 'workplace'",
+        "context = 'education'",
+        "context = 'education'\nemployees_present = false",
+        *(
+            f"context = '{each}'\nemployees_present = true"
+            for each in ("home", "vehicle", "care", "public", "research")
+        ),
+    ],
+)
+def test_deployment_at_work_or_school_is_refused_without_an_exemption(
+    read: Callable[..., NodeSettings], words: str
+) -> None:
+    with pytest.raises(SettingsError, match=r"Article 5\(1\)\(f\), forbids emotion recognition at work") as caught:
+        read(deployment(words))
+    assert "exemption_reference" in str(caught.value)
+    exempted = read(deployment(f"{words}\nexemption = 'medical'\nexemption_reference = 'ward 3, file 12'"))
+    assert exempted.deployment.exempted == Exemption(reason="medical", reference="ward 3, file 12")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("exemption = 'medical'", "go together"),
+        ("exemption_reference = 'file 12'", "go together"),
+        ("exemption = 'medical'\nexemption_reference = ''", "exemption_reference"),
+        ("exemption = 'curiosity'\nexemption_reference = 'file 12'", "allowed: 'medical', 'safety'"),
+    ],
+)
+def test_deployment_exemption_needs_a_lawful_reason_and_a_reference(
+    read: Callable[..., NodeSettings], words: str, told: str
+) -> None:
+    with pytest.raises(SettingsError, match=told):
+        read(deployment(f"context = 'workplace'\n{words}"))

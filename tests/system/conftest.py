@@ -103,7 +103,8 @@ class Stack:
         site, name = node.split("/")
         return self._write(
             f"{site}-{name}.toml",
-            f'site = "{site}"\nnode = "{name}"\ncontext = "home"\ndrain_s = 20\n[source]\n{source}'
+            f'site = "{site}"\nnode = "{name}"\n'
+            f'deployment = {{context = "home", employees_present = false}}\ndrain_s = 20\n[source]\n{source}'
             f'[outbox]\npath = "{self.outbox(node)}"\nreplay_s = {replay_s}\n[telemetry]\ninterval_s = 1\n'
             + self._broker(node),
         )

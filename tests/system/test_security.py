@@ -33,19 +33,19 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from broker.contract.generate import access_rules
 from broker.contract.topics import (
     CHUNK,
-    COMMAND,
     EMOTION,
     METADATA,
     RELEASE_USER,
     REPLY,
+    ROLLBACK,
     STATUS,
     TELEMETRY,
     UPDATE,
     WATCHER_USER,
     WILL_DELAY_S,
     NodeId,
+    every_command,
 )
-from broker.contract.updates import CommandName
 from broker.local import LocalBroker, free_port
 from deploy.certificates import file_stem, issue_client, issue_server, make_authority
 
@@ -217,7 +217,8 @@ class Programs:
     ) -> subprocess.Popen[bytes]:
         config = self.folder / "node.toml"
         config.write_text(
-            f'site = "{node.site}"\nnode = "{node.node}"\ncontext = "research"\ndrain_s = 0\n'
+            f'site = "{node.site}"\nnode = "{node.node}"\n'
+            f'deployment = {{context = "research", employees_present = false}}\ndrain_s = 0\n'
             f'[source]\nkind = "replay"\npaths = ["{self._recording}"]\n'
             f'[outbox]\npath = "{self.folder / "outbox.sqlite"}"\n{broker_settings}'
         )
@@ -373,16 +374,16 @@ def test_security_releases_are_written_by_the_release_program_alone(client: Call
     assert watcher.received.get(timeout=WAIT_S) == (UPDATE.at(KITCHEN), b"trial"), "and nothing of the emotions"
     assert publisher.received.empty()
     publisher.publish(chunk, b"", retain=True)
-    assert watcher.publish(COMMAND.at(KITCHEN, CommandName.ROLLBACK)) == NOT_AUTHORISED
+    assert watcher.publish(ROLLBACK.at(KITCHEN)) == NOT_AUTHORISED
 
 
 def test_security_command_comes_from_the_release_program_and_reaches_one_node(client: Callable[..., Client]) -> None:
-    order = COMMAND.at(KITCHEN, CommandName.ROLLBACK)
+    order = ROLLBACK.at(KITCHEN)
     for name in ("home.kitchen", COLLECTOR):
         assert client(name).publish(order) == NOT_AUTHORISED
     operator, node, other = client(RELEASE_USER), client("home.kitchen"), client("home.bedroom")
-    node.subscribe(COMMAND.every(KITCHEN))
-    other.subscribe(COMMAND.every(KITCHEN))
+    node.subscribe(every_command(KITCHEN))
+    other.subscribe(every_command(KITCHEN))
     operator.subscribe(REPLY.every_node)
     assert operator.publish(order, b"go back") == DELIVERED
     assert node.received.get(timeout=WAIT_S) == (order, b"go back")

@@ -6,10 +6,10 @@ import time
 from typing import Final
 
 from broker.connection import Acknowledged, Arrived, Connection, Event, Failed, Lost, Subscribed
+from broker.contract.commands import Command, Reply
 from broker.contract.errors import LinkError, MessageError
 from broker.contract.messages import decode, encode
-from broker.contract.topics import COMMAND, RELEASE_USER, REPLY, NodeId
-from broker.contract.updates import Command, CommandName, Reply
+from broker.contract.topics import RELEASE_USER, REPLY, ROLLBACK, NodeId
 from broker.link import Link
 from broker.settings import BrokerSettings
 from training.release.outage import link_words
@@ -76,9 +76,9 @@ class _Order:
         self._command = Command(id=secrets.token_hex(8), issued_us=time.time_ns() // 1_000)
 
     def answer(self, wait_s: float) -> Reply | str:
-        payload = encode(self._command, COMMAND.largest_bytes)
-        topic = COMMAND.at(self._node, CommandName.ROLLBACK)
-        packet_id = self._connection.publish(topic, payload, expiry_s=COMMAND.expiry_s)
+        payload = encode(self._command, ROLLBACK.largest_bytes)
+        topic = ROLLBACK.at(self._node)
+        packet_id = self._connection.publish(topic, payload, expiry_s=ROLLBACK.expiry_s)
         deadline = time.monotonic() + wait_s
         while (event := _next(self._events, deadline)) is not None:
             match event:
@@ -95,7 +95,7 @@ class _Order:
                     pass
         return (
             f"{self._node} gives no answer within {wait_s:g} s; it may still carry the command out, if it returns "
-            f"within {COMMAND.expiry_s} s"
+            f"within {ROLLBACK.expiry_s} s"
         )
 
     def _refusal(self, reason: int) -> str | None:

@@ -12,8 +12,7 @@ import pytest
 
 from broker.connection import Arrived, Lost, Opened
 from broker.contract.errors import SettingsError
-from broker.contract.topics import COMMAND, LARGEST_RETAINED_BYTES, METADATA, NodeId
-from broker.contract.updates import CommandName
+from broker.contract.topics import LARGEST_RETAINED_BYTES, METADATA, ROLLBACK, NodeId
 from edge_node.ota.premises import hold
 from edge_node.ota.service import Updates
 from edge_node.ota.sparing import Sparing
@@ -149,7 +148,7 @@ def test_arrivals_of_a_lost_connection_make_room_for_those_that_come_again(updat
 def test_rubbish_in_any_number_is_one_line(updates: Updates, caplog: pytest.LogCaptureFixture) -> None:
     line: Any = Line()
     for number in range(1, 101):
-        updates.hear(_arrived(line, number, COMMAND.at(NODE, CommandName.ROLLBACK), b"no command"))
+        updates.hear(_arrived(line, number, ROLLBACK.at(NODE), b"no command"))
     with caplog.at_level(logging.WARNING):
         _work_off(updates)
     assert len(caplog.records) == 1

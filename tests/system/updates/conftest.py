@@ -19,17 +19,18 @@ from msgspec.structs import replace
 
 from broker.connection import Acknowledged, Arrived, Connection, Opened
 from broker.contract.bundle import read_bundle, write_bundle
+from broker.contract.commands import Command, Reply
 from broker.contract.messages import NodeStatus, Telemetry, decode
 from broker.contract.topics import (
-    COMMAND,
     RELEASE_USER,
     REPLY,
+    ROLLBACK,
     STATUS,
     TELEMETRY,
     UPDATE,
     NodeId,
 )
-from broker.contract.updates import Command, CommandName, Reply, UpdateReport, UpdateState
+from broker.contract.updates import UpdateReport, UpdateState
 from broker.link import Link
 from broker.local import LocalBroker
 from broker.settings import BrokerSettings
@@ -204,7 +205,8 @@ class Member:
         config = self.folder / "node.toml"
         asked = {"trial_windows": 10, "lasting_windows": 5} | update
         config.write_text(
-            f'site = "{self.id.site}"\nnode = "{self.id.node}"\ncontext = "home"\n'
+            f'site = "{self.id.site}"\nnode = "{self.id.node}"\n'
+            f'deployment = {{context = "home", employees_present = false}}\n'
             f'bundle = "{self.folder / "floor.bundle"}"\n'
             f'[source]\nkind = "replay"\npaths = ["{self.world.recording}"]\n'
             f'[outbox]\npath = "{self.folder / "outbox.sqlite"}"\n[telemetry]\ninterval_s = 1\n'
@@ -285,8 +287,8 @@ class Member:
             self.until(client.is_connected, "connected")
             assert client.connection is not None
             order = Command(id=os.urandom(8).hex(), issued_us=time.time_ns() // 1000)
-            topic = COMMAND.at(self.id, CommandName.ROLLBACK)
-            client.connection.publish(topic, msgspec.json.encode(order), expiry_s=COMMAND.expiry_s)
+            topic = ROLLBACK.at(self.id)
+            client.connection.publish(topic, msgspec.json.encode(order), expiry_s=ROLLBACK.expiry_s)
             self.until(lambda: REPLY.at(self.id) in client.hear(), "a reply")
             return decode(client.last[REPLY.at(self.id)], Reply, REPLY.largest_bytes)
         finally:

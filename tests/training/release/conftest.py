@@ -17,10 +17,11 @@ import pytest
 
 from broker.connection import Acknowledged, Arrived, Connection, Opened, Subscribed
 from broker.contract.bundle import Bundle, Golden, Manifest, Training, read_bundle, write_bundle
+from broker.contract.condition import Context
 from broker.contract.decision import CLASSES, DecisionSpec
 from broker.contract.errors import Refusal, TrustError
 from broker.contract.features import FeatureSpec
-from broker.contract.messages import Context, NodeStatus, StatusReason, Versions, encode
+from broker.contract.messages import NodeStatus, StatusReason, Versions, encode
 from broker.contract.release import Rollout, is_in
 from broker.contract.topics import RELEASE_USER, STATUS, UPDATE, WATCHER_USER, NodeId
 from broker.contract.updates import UpdateReport, UpdateState

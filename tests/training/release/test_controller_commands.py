@@ -16,9 +16,10 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.connection import Arrived
+from broker.contract.commands import Command, Reply
 from broker.contract.messages import decode, encode
-from broker.contract.topics import COMMAND, REPLY, NodeId
-from broker.contract.updates import Command, CommandName, Reply, UpdateState
+from broker.contract.topics import REPLY, ROLLBACK, NodeId, every_command
+from broker.contract.updates import UpdateState
 from training.release import commands, controller, fleet_commands, rollback
 from training.release import mirror as mirror_module
 from training.release.__main__ import main
@@ -90,7 +91,7 @@ def _answer(node: Any, *, done: bool, words: str) -> threading.Thread:
 
     def serve() -> None:
         node.until(lambda event: isinstance(event, Arrived))
-        command = decode(node.arrived[-1].payload, Command, COMMAND.largest_bytes)
+        command = decode(node.arrived[-1].payload, Command, ROLLBACK.largest_bytes)
         for identity, told in (("f" * 16, "to somebody else"), (command.id, words)):
             reply = Reply(boot_id="0" * 16, time_us=1, command=identity, done=done, words=told)
             node.publish(REPLY.at(KITCHEN), b"no answer", retain=False)
@@ -240,18 +241,18 @@ def test_broker_that_is_away_is_told_in_one_line(
 
 
 def test_rollback_prints_what_the_node_answers(on_broker: Run, subscribe: Any) -> None:
-    node = subscribe(str(KITCHEN), COMMAND.every(KITCHEN))
+    node = subscribe(str(KITCHEN), every_command(KITCHEN))
     thread = _answer(node, done=True, words="goes back to made/0\x1b[31m")
     said = on_broker("rollback", "home/kitchen", words=())
     thread.join(WAIT_S)
     assert (said.code, said.out, said.err) == (0, "home/kitchen: goes back to made/0 [31m\n", "")
-    assert node.arrived[-1].topic == COMMAND.at(KITCHEN, CommandName.ROLLBACK)
-    command = decode(node.arrived[-1].payload, Command, COMMAND.largest_bytes)
+    assert node.arrived[-1].topic == ROLLBACK.at(KITCHEN)
+    command = decode(node.arrived[-1].payload, Command, ROLLBACK.largest_bytes)
     assert abs(command.issued_us - time.time_ns() // 1_000) < 60_000_000
 
 
 def test_rollback_that_the_node_refuses(on_broker: Run, subscribe: Any) -> None:
-    node = subscribe(str(KITCHEN), COMMAND.every(KITCHEN))
+    node = subscribe(str(KITCHEN), every_command(KITCHEN))
     thread = _answer(node, done=False, words="there is none before it")
     said = on_broker("rollback", "home/kitchen")
     thread.join(WAIT_S)
@@ -275,7 +276,7 @@ def test_rollback_without_an_answer(on_broker: Run, place: Any, monkeypatch: pyt
     node.username_pw_set(str(KITCHEN), place.broker.passwords[str(KITCHEN)])
     node.on_message = lambda _client, _data, message: heard.put(message)
     node.on_subscribe = lambda *_: subscribed.set()
-    node.on_connect = lambda client, *_: client.subscribe(COMMAND.every(KITCHEN), qos=1)
+    node.on_connect = lambda client, *_: client.subscribe(every_command(KITCHEN), qos=1)
     node.connect("127.0.0.1", place.broker.port)
     node.loop_start()
     assert subscribed.wait(WAIT_S)
@@ -284,7 +285,7 @@ def test_rollback_without_an_answer(on_broker: Run, place: Any, monkeypatch: pyt
     node.disconnect()
     node.loop_stop()
     assert properties is not None
-    assert properties.json()["MessageExpiryInterval"] <= COMMAND.expiry_s, "a broker does not keep it for longer"
+    assert properties.json()["MessageExpiryInterval"] <= ROLLBACK.expiry_s, "a broker does not keep it for longer"
     assert said.code == 1
     assert said.err.startswith("sottovoce-release: home/kitchen gives no answer within 0.3 s; it may still carry")
 

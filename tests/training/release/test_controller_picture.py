@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from broker.contract.messages import Context, NodeStatus, StatusReason, Versions, encode
+from broker.contract.condition import Context
+from broker.contract.messages import NodeStatus, StatusReason, Versions, encode
 from broker.contract.release import Rollout
 from broker.contract.topics import STATUS, UPDATE, NodeId
 from broker.contract.updates import UpdateReport, UpdateState

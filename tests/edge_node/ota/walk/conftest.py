@@ -21,6 +21,7 @@ import pytest
 from msgspec.structs import replace
 
 from broker.contract.bundle import Bundle, Golden, Manifest, Training, read_bundle, write_bundle
+from broker.contract.commands import Command, Reply
 from broker.contract.decision import CLASSES, DecisionSpec, Label
 from broker.contract.errors import BundleError, Refusal, SottovoceError, StoreError, TrustError
 from broker.contract.features import FeatureSpec
@@ -28,7 +29,7 @@ from broker.contract.messages import encode
 from broker.contract.offer import Offer
 from broker.contract.release import CONTRACT, Chunk, Release, Rollout, cut
 from broker.contract.topics import CHUNK, METADATA, REPLY, UPDATE, NodeId, NodeTopic
-from broker.contract.updates import Command, CommandName, Reply, TrialFigures, UpdateReport, UpdateState
+from broker.contract.updates import TrialFigures, UpdateReport, UpdateState
 from broker.contract.windows import WindowSpec
 from broker.verify import verify
 from edge_node.ota.folder import Folder
@@ -405,7 +406,7 @@ class World:
     def command(self, number: int = 1, *, age_s: float = 0.0) -> Reply:
         """Order the node back, and return its answer."""
         issued_us = self.watch.wall_us - round(age_s * 1e6)
-        self.updater.command(CommandName.ROLLBACK, Command(id=f"{number:016x}", issued_us=issued_us))
+        self.updater.command(Command(id=f"{number:016x}", issued_us=issued_us))
         return self.shelf.replies[-1]
 
     def answer(self, kind: str) -> None:
