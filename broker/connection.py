@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 import paho.mqtt.client as paho
@@ -16,6 +17,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 __all__ = ["Acknowledged", "Arrived", "Attempt", "Connection", "Event", "Failed", "Lost", "Opened", "Subscribed"]
+
+_MOST_WAITING: Final = 256
+"""Of events, before a message at QoS 0 is let go: no receive maximum bounds those."""
 
 
 class Connection:
@@ -55,8 +59,9 @@ class Connection:
         self._client.unsubscribe(list(topics))
 
     def acknowledge(self, packet_id: int) -> None:
-        """Send the PUBACK of a message that arrived on this connection."""
-        self._client.ack(packet_id, 1)
+        """Send the PUBACK of a message that arrived on this connection; one at QoS 0 has none."""
+        if packet_id:
+            self._client.ack(packet_id, 1)
 
 
 class Opened(msgspec.Struct, frozen=True, eq=False):
@@ -78,6 +83,7 @@ class Arrived(msgspec.Struct, frozen=True, eq=False):
     topic: str
     payload: bytes
     packet_id: int
+    """0: it came at QoS 0."""
     retained: bool = False
     """Whether the broker had it before this subscription; a message that comes as it is published is not."""
 
@@ -124,9 +130,11 @@ class Attempt:
         self.ended = threading.Event()
         self.problem = "connection lost"
         self.unheard = 0
-        """Messages that came at QoS 0: nothing of ours is sent so, and no receive maximum bounds how many there are."""
+        """Messages that came at QoS 0: nothing of ours is sent so, and no receive maximum bounds how many there are.
+        What is subscribed to by its full name is heard all the same: another's program, Home Assistant, says it so."""
         self._events = events
         self._filters = filters
+        self._by_name = {topic for topic, _ in filters if not {"+", "#"} & set(topic)}
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -164,7 +172,7 @@ class Attempt:
         self.answered.set()
 
     def _on_message(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
-        if message.qos == 0:
+        if message.qos == 0 and (message.topic not in self._by_name or self._events.qsize() >= _MOST_WAITING):
             self.unheard += 1
         elif self.connection is not None:
             payload = bytes(message.payload)

@@ -2,29 +2,38 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Final, Literal
 
 from broker.contract.errors import StoreError
 
 __all__ = ["Database", "check_in_place", "open_database", "transaction"]
 
 Database = sqlite3.Connection
+_NONE: Final[Mapping[int, str]] = MappingProxyType({})
 
 
 def open_database(
-    path: Path, schema: str, *, form: int, synchronous: Literal["NORMAL", "FULL"], read_only: bool = False
+    path: Path,
+    schema: str,
+    *,
+    form: int,
+    synchronous: Literal["NORMAL", "FULL"],
+    read_only: bool = False,
+    upgrades: Mapping[int, str] = _NONE,
 ) -> Database:
     """Open a file, or make it with this schema; WAL, autocommit, usable from any one thread at a time.
 
     Args:
         path: the file; its folder is made when missing.
         schema: the statements that make an empty file's tables.
-        form: number of the schema; a file with another number is refused.
+        form: number of the schema; a file with another number is refused, unless there is an upgrade from it.
         synchronous: FULL: a commit is on the disk when it returns; NORMAL: only after the next checkpoint.
         read_only: never make or change the file.
+        upgrades: by older number, the statements that turn such a file into one of this schema.
 
     Raises:
         StoreError: the file cannot be opened, is no database, or is one of something else.
@@ -37,6 +46,8 @@ def open_database(
         uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
         db = sqlite3.connect(uri, uri=True, timeout=5, isolation_level=None, check_same_thread=False)
         try:
+            if not read_only:
+                _upgrade(db, schema, form, upgrades)
             _prepare(db, schema, form, None if read_only else synchronous)
             if not read_only:
                 path.chmod(0o600)
@@ -93,6 +104,16 @@ def _prepare(db: Database, schema: str, form: int, synchronous: str | None) -> N
     db.execute(f"PRAGMA synchronous = {synchronous}")
     if found == 0:
         db.executescript(f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {form};\nCOMMIT;")
+
+
+def _upgrade(db: Database, schema: str, form: int, upgrades: Mapping[int, str]) -> None:
+    """Bring an older file to this form, as a whole or not at all."""
+    (found,) = db.execute("PRAGMA user_version").fetchone()
+    if found in upgrades:
+        if not _tables_in(db) & _tables_of(schema):
+            msg = "is a database of something else"
+            raise sqlite3.DatabaseError(msg)
+        db.executescript(f"BEGIN IMMEDIATE;\n{upgrades[found]}\nPRAGMA user_version = {form};\nCOMMIT;")
 
 
 def _tables_of(schema: str) -> set[str]:

@@ -93,12 +93,21 @@ class Link:
         self._session_expiry_s = session_expiry_s
         self._tls = _tls_context(settings) if settings.tls else None
         self._stopping = threading.Event()
+        self.wait: Callable[[float], object] = self._stopping.wait
+        """Lets the seconds between two attempts pass; another one may be put in before `start`."""
         self._client: paho.Client | None = None
         self._thread = threading.Thread(target=self._run, name=f"link {client_id}", daemon=True)
-        self._where = f"{settings.host}:{settings.port}"
+        self.where = f"{settings.host}:{settings.port}"
+        """Of the broker: host and port."""
         self._said: set[str] = set()
         self.connects = 0
         """Connections so far."""
+        self.attempts = 0
+        """To connect, since the last one that succeeded."""
+        self.connected_s: float | None = None
+        """Monotonic time at which the present connection began, in s; None: there is none."""
+        self.problem: str | None = None
+        """Why the last connection, or the last attempt at one, ended; None: nothing has gone wrong yet."""
 
     def start(self) -> None:
         """Begin to connect, and keep trying until `stop`."""
@@ -121,7 +130,8 @@ class Link:
         failures = 0
         while not self._stopping.is_set():
             began = time.monotonic()
-            problem = self._connect_once()
+            self.attempts += 1
+            self.problem = problem = self._connect_once()
             if self._stopping.is_set():
                 return
             if time.monotonic() - began >= _STEADY_S:
@@ -129,13 +139,13 @@ class Link:
                 self._said.clear()
             failures += 1
             self._say(logging.WARNING, f"{problem}; trying again until it lasts")
-            self._stopping.wait(_wait_s(failures, self._settings))
+            self.wait(_wait_s(failures, self._settings))
 
     def _say(self, level: int, what: str) -> None:
         """Log what happened, once until a connection has lasted: an outage and a quarrel fill no disk."""
         if what not in self._said:
             self._said.add(what)
-            _log.log(level, "broker %s: %s", self._where, what)
+            _log.log(level, "broker %s: %s", self.where, what)
 
     def _connect_once(self) -> str:
         """Hold one connection until it is lost; return why it ended."""
@@ -179,9 +189,11 @@ class Link:
             if attempt.connection is None or self._stopping.is_set():  # `stop` may have met an earlier client
                 return attempt.problem
             self.connects += 1
+            self.attempts, self.connected_s = 0, time.monotonic()
             self._say(logging.INFO, f"connected as {self._client_id}")
             return self._watch(client, attempt)
         finally:
+            self.connected_s = None
             client.disconnect()
             client.loop_stop()
             if attempt.connection is not None:  # also when it opened after we gave up; nothing of it comes after this

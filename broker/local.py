@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 from broker.contract.errors import LinkError
 from broker.contract.generate import access_rules
-from broker.contract.topics import RELEASE_USER, WATCHER_USER
+from broker.contract.topics import HOME_ASSISTANT_USER, OPERATOR_USER, RELEASE_USER, WATCHER_USER
 
 __all__ = ["LocalBroker", "free_port"]
 
@@ -36,8 +36,8 @@ class LocalBroker:
 
         Args:
             folder: where configuration, log and state go; must exist.
-            users: nodes as `<site>/<node>`, the release program as `release`, who watches it as `watcher`; every
-                other name is a collector.
+            users: nodes as `<site>/<node>`, the other users of the ACL by their names (`release`, `watcher`,
+                `operator`, `homeassistant`); every other name is a collector.
             kind: which broker; None: Mosquitto where it is installed.
 
         Raises:
@@ -169,7 +169,8 @@ def free_port() -> int:
 
 
 def _collectors(users: Iterable[str]) -> tuple[str, ...]:
-    return tuple(user for user in users if "/" not in user and user not in {RELEASE_USER, WATCHER_USER})
+    others = {RELEASE_USER, WATCHER_USER, OPERATOR_USER, HOME_ASSISTANT_USER}
+    return tuple(user for user in users if "/" not in user and user not in others)
 
 
 def _which(program: str) -> str | None:

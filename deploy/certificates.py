@@ -3,6 +3,7 @@
     python -m deploy.certificates --out certs --server broker.lan,192.0.2.7 --client home/kitchen --client collector
     python -m deploy.certificates --out certs --client home/bedroom        (later, by the same authority)
     python -m deploy.certificates --out certs --client release --client watcher        (for model updates)
+    python -m deploy.certificates --out certs --client operator        (for `sottovoce-console mute` and `threshold`)
 
     certs/ca.crt        everybody's copy: whom to trust
     certs/ca.key        signs; whoever has it can be any node. Keep it away from the broker and the nodes
@@ -89,7 +90,7 @@ def issue_client(folder: Path, name: str, days: int = CERTIFICATE_DAYS) -> Path:
 
     Args:
         folder: where `make_authority` was.
-        name: MQTT user name: `<site>/<node>`, a collector's name, `release` or `watcher`.
+        name: MQTT user name: `<site>/<node>`, a collector's name, `release`, `watcher` or `operator`.
         days: how long it is valid.
 
     Raises:
@@ -124,7 +125,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the authority and all files are")
     parser.add_argument("--server", metavar="NAME[,NAME]", help="the broker's host names and IP addresses")
     parser.add_argument(
-        "--client", action="append", default=[], metavar="NAME", help="<site>/<node>, a collector, release or watcher"
+        "--client",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="<site>/<node>, a collector, release, watcher, operator",
     )
     parser.add_argument("--days", type=int, default=CERTIFICATE_DAYS, help="validity (default: %(default)s)")
     chosen = parser.parse_args(arguments)

@@ -5,6 +5,8 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its threads cost more than such small products
 
 import argparse
+import datetime as dt
+import faulthandler
 import io
 import json
 import logging
@@ -14,6 +16,7 @@ from pathlib import Path
 from broker.contract.errors import exit_with_one_line
 from broker.program import configure_logging, stop_on_signals
 from broker.settings import read_settings
+from edge_node.notice import options as notice_options
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +50,25 @@ def _parser() -> argparse.ArgumentParser:
     devices = commands.add_parser("devices", help="list microphones")
     devices.add_argument("--json", action="store_true", help="print a JSON list")
     devices.set_defaults(run=_devices)
+    monitor = commands.add_parser("monitor", help="show live what the node hears and makes of it; publishes nothing")
+    monitor.add_argument("--config", type=Path, help="settings file; without it, a microphone as it is")
+    monitor.add_argument("--device", help="microphone: part of its name, or its number")
+    monitor.add_argument("--channel", type=_positive, help="channel to hear, from 1")
+    monitor.add_argument("--bundle", help="model bundle (default: the settings', or the factory model)")
+    monitor.add_argument("--seconds", type=_seconds, help="end after this much time (default: at Ctrl-C)")
+    monitor.add_argument("--plain", action="store_true", help="a line for each window, as where there is no terminal")
+    monitor.set_defaults(run=_monitor)
+    doctor = commands.add_parser("doctor", help="say what is wrong with this node, and what to do")
+    doctor.add_argument("--config", type=Path, required=True, help="settings file of the node")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    doctor.add_argument("--bundle", type=Path, metavar="SUPPORT.zip", help="write a file for whoever helps, no secrets")
+    doctor.set_defaults(run=_doctor)
+    notice = commands.add_parser("notice", help="make the page that tells people here what the node does")
+    notice_options.add_options(notice)
+    notice.set_defaults(run=_notice)
+    retire = commands.add_parser("retire", help="take back what the broker keeps of a node that is to be no more")
+    retire.add_argument("--config", type=Path, required=True, help="settings file of the stopped node")
+    retire.set_defaults(run=_retire)
     return parser
 
 
@@ -57,10 +79,23 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        msg = f"{text!r} is not a time: a number of seconds above 0"
+        raise argparse.ArgumentTypeError(msg)
+    return seconds
+
+
 def _run(arguments: argparse.Namespace) -> int:
     from edge_node.node import Node  # noqa: PLC0415 -- LiteRT takes longer to import than a device list to print
     from edge_node.settings import NodeSettings  # noqa: PLC0415 -- likewise
 
+    if "WATCHDOG_USEC" in os.environ:
+        faulthandler.enable()  # systemd's watchdog ends what hangs by SIGABRT: the journal then shows where it hung
     settings = read_settings(arguments.config, NodeSettings)
     stop = stop_on_signals()  # before anything is begun that has to be ended in order
     if not Node(settings).run(stop):
@@ -80,21 +115,42 @@ def _classify(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _notice(arguments: argparse.Namespace) -> int:
+    from edge_node.notice.command import read_facts, write_notice  # noqa: PLC0415 -- likewise
+
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells every table that it prunes
+    today = dt.datetime.now().astimezone().date()  # where the page will hang
+    write_notice(read_facts(arguments, today), arguments.out)
+    sys.stdout.write("".join(f"{path}\n" for path in arguments.out))
+    return 0
+
+
+def _retire(arguments: argparse.Namespace) -> int:
+    from edge_node.retire import retire  # noqa: PLC0415 -- likewise
+    from edge_node.settings import NodeSettings  # noqa: PLC0415 -- likewise
+
+    for line in retire(read_settings(arguments.config, NodeSettings)):
+        sys.stdout.write(f"{line}\n")
+    return 0
+
+
+def _monitor(arguments: argparse.Namespace) -> int:
+    from edge_node.monitor.command import run  # noqa: PLC0415 -- likewise
+
+    return run(arguments, stop_on_signals())
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from edge_node.doctor.command import run  # noqa: PLC0415 -- likewise
+
+    return run(arguments)
+
+
 def _devices(arguments: argparse.Namespace) -> int:
-    from edge_node.microphone import list_devices  # noqa: PLC0415 -- likewise
+    from edge_node.portaudio import as_json, as_text, list_devices  # noqa: PLC0415 -- likewise
 
     devices = list_devices()
-    if arguments.json:
-        sys.stdout.write(json.dumps(devices) + "\n")
-    elif not devices:
-        sys.stdout.write("No microphone found. Connect one; on Linux, `arecord -l` shows what the kernel sees.\n")
-    else:
-        for each in devices:
-            mark = "*" if each["default"] else " "
-            sys.stdout.write(
-                f"{mark} {each['index']:3d}  {each['name']}  ({each['channels']} ch, {each['rate_hz']} Hz)\n"
-            )
-        sys.stdout.write("* the default; in [source], device = part of a name, or a number\n")
+    sys.stdout.write(json.dumps(as_json(devices)) + "\n" if arguments.json else as_text(devices))
     return 0
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from broker.contract.condition import Quantiles
 from broker.contract.decision import CLASSES, Label
 from broker.contract.messages import Stage
-from edge_node.node import load_pipeline
+from edge_node.gate import Gate, GateSettings
+from edge_node.parts import load_pipeline
 from edge_node.pipeline import Heard
 from edge_node.replay import read_recording
 from edge_node.sources import Block
@@ -18,7 +19,7 @@ from edge_node.telemetry import quantiles
 
 __all__ = ["Timeline", "as_json", "as_text", "classify"]
 
-_STAGES = (Stage.RESAMPLE, Stage.FEATURES, Stage.INFERENCE, Stage.DECISION)
+_STAGES = (Stage.RESAMPLE, Stage.GATE, Stage.FEATURES, Stage.INFERENCE, Stage.DECISION)
 _BLOCK_S = 0.1
 
 
@@ -38,9 +39,9 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
         return {stage: quantiles([getattr(each, stage.value) for each in spoken]) for stage in _STAGES if spoken}
 
     def shares(self) -> dict[str, float]:
-        """Return the share of the windows that each label has, and `silence`."""
-        labels = ["silence" if each.decision is None else each.decision.label.value for each in self.heard]
-        return {name: labels.count(name) / len(labels) for name in (*Label, "silence")}
+        """Return the share of the windows that each label has, and `silence` and `no speech`."""
+        labels = [_words(each) for each in self.heard]
+        return {name: labels.count(name) / len(labels) for name in (*Label, "silence", "no speech")}
 
 
 def classify(file: Path, bundle_path: str | None, channel: int | None) -> Timeline:
@@ -49,9 +50,10 @@ def classify(file: Path, bundle_path: str | None, channel: int | None) -> Timeli
     Raises:
         AudioError: the recording cannot be used.
         BundleError: the model cannot be used.
+        SettingsError: the speech gate cannot be used.
     """
     samples, rate_hz = read_recording(file, channel)
-    manifest, pipeline = load_pipeline(bundle_path)
+    manifest, pipeline = load_pipeline(bundle_path, Gate(GateSettings()))
     length_s = manifest.window.length_samples / manifest.features.sample_rate_hz
     wanted_s = max(length_s, len(samples) / rate_hz)
     # a resampler holds a little back at the end: half a second of silence pushes the last window out of it
@@ -83,6 +85,7 @@ def as_json(timeline: Timeline) -> dict[str, Any]:
                 "probabilities": None
                 if each.probabilities is None
                 else {name.value: round(p, 4) for name, p in zip(CLASSES, each.probabilities, strict=True)},
+                "speech": None if each.speech is None else round(each.speech, 4),
                 "level_dbfs": round(each.level_dbfs, 1) if np.isfinite(each.level_dbfs) else None,
                 "latency_us": None
                 if each.latency_us is None
@@ -102,7 +105,8 @@ def as_text(timeline: Timeline) -> str:
     for each in timeline.heard:
         window = f"{each.end_s - timeline.window_s:6.1f} - {each.end_s:5.1f} s"
         if each.decision is None or each.latency_us is None:
-            lines.append(f"{window:>15}  {'silence':<10}  {each.level_dbfs:.0f} dBFS")
+            speech = "" if each.speech is None else f", speech {each.speech:.2f}"
+            lines.append(f"{window:>15}  {_words(each):<10}  {each.level_dbfs:.0f} dBFS{speech}")
             continue
         bar = "█" * round(each.decision.confidence * 12)
         times = f"{each.latency_us.features:5d} µs  {each.latency_us.inference:6d} µs"
@@ -112,6 +116,13 @@ def as_text(timeline: Timeline) -> str:
     for stage, took in timeline.latency_us().items():
         lines.append(f"{stage:>10}: median {took.p50} µs, 95 % within {took.p95} µs")
     return "\n".join(lines) + "\n"
+
+
+def _words(heard: Heard) -> str:
+    """Return what became of a window: its label, or why it has none."""
+    if heard.decision is None:
+        return "no speech" if heard.gated else "silence"
+    return heard.decision.label.value
 
 
 def _blocks(samples: np.ndarray, rate_hz: int) -> Iterator[Block]:

@@ -33,9 +33,9 @@ class DeploymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Where that reason is written down."""
     notice_acknowledged: bool = False
     """Whether the people concerned are informed, as Article 50(3) asks; `sottovoce-node notice` prints the page."""
-    operator: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    operator: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
     """Who is responsible, for the notice."""
-    information_url: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
+    information_url: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     """Where to read more, for the notice."""
 
     def __post_init__(self) -> None:

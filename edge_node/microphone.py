@@ -1,174 +1,153 @@
-"""A microphone, through PortAudio.
+"""A microphone, through PortAudio."""
 
-`sounddevice` is imported only when it is used: a machine without PortAudio runs everything else.
-"""
-
-import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from broker.contract.errors import AudioError
-from edge_node.sources import BLOCK_S, STALE_S, Block, Samples, printable
+from edge_node.block_queue import BlockQueue, listen
+from edge_node.conditioning import Conditioning
+from edge_node.portaudio import find, list_devices, problem_of, rescan, sound_cards, sounddevice, without_noise
+from edge_node.sources import BLOCK_S, HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Block, Samples, SourceError, printable
 
-__all__ = ["BlockQueue", "Microphone", "list_devices"]
+__all__ = ["Microphone", "opener"]
 
 _QUEUE_BLOCKS: Final = 50
 """5 s of audio: more than a slow pipeline is ever behind unless it cannot keep up at all."""
 
 
-class BlockQueue:
-    """Blocks between one thread that puts and one that gets; when full, the oldest goes, and a gap is where it was."""
-
-    def __init__(self, most_blocks: int) -> None:
-        """Start empty."""
-        self._queue: queue.Queue[tuple[int, Block]] = queue.Queue(most_blocks)
-        self._put = 0
-        self._got = 0
-        self.dropped_blocks = 0
-        """Blocks that nobody will get."""
-
-    def put(self, block: Block, *, lost_before: bool = False) -> None:
-        """Append a block, without waiting; `lost_before`: the device has dropped what came before it."""
-        self._put += 2 if lost_before else 1
-        self.dropped_blocks += lost_before
-        while True:
-            try:
-                self._queue.put_nowait((self._put, block))
-            except queue.Full:
-                self._drop_oldest()
-            else:
-                return
-
-    def get(self, timeout_s: float) -> Block:
-        """Return the oldest block, marked when the one before it is missing.
-
-        Raises:
-            queue.Empty: none came in time.
-        """
-        number, block = self._queue.get(timeout=timeout_s)
-        gap = number != self._got + 1
-        self._got = number
-        return msgspec.structs.replace(block, gap=gap)
-
-    def lose_last(self) -> None:
-        """Count the block that `get` returned last as lost: it was of no use."""
-        self._got -= 1
-        self.dropped_blocks += 1
-
-    def _drop_oldest(self) -> None:
-        try:
-            self._queue.get_nowait()
-        except queue.Empty:
-            return  # the pipeline was quicker
-        self.dropped_blocks += 1
-
-
 class Microphone:
     """A sound card's input at its own rate."""
 
-    def __init__(self, device: str | int | None = None, channel: int = 1) -> None:
-        """Choose a device.
+    def __init__(
+        self,
+        device: str | int | None = None,
+        channel: int = 1,
+        *,
+        gain_db: float = 0.0,
+        remove_dc: bool = True,
+    ) -> None:
+        """Choose a device; it is not opened yet.
 
         Args:
             device: part of its name, its number, or None for the default; `sottovoce-node devices` lists them.
             channel: the channel to hear, from 1.
+            gain_db: amplification, in dB.
+            remove_dc: whether to take a constant offset away, as I2S microphones have it.
 
         Raises:
-            AudioError: PortAudio is not installed, or there is no such input.
+            SourceError: there is no such input now.
+            AudioError: PortAudio is not installed, the input has no such channel, or its rate cannot be used.
         """
-        self._sounddevice = _sounddevice()
-        try:
-            found = self._sounddevice.query_devices(device, "input")
-        except (ValueError, self._sounddevice.PortAudioError) as error:
-            wanted = "the default microphone" if device is None else f"microphone {device!r}"
-            msg = f"{wanted}: {error}; connect one, or choose another from `sottovoce-node devices`"
-            raise AudioError(msg) from error
-        if channel > found["max_input_channels"]:
-            msg = f"microphone {found['name']!r} has {found['max_input_channels']} channels, not {channel}"
+        found = find(list_devices(), device)
+        if channel > found.channels:
+            msg = f"microphone {found.name!r} has {found.channels} channels, not {channel}; set channel in [source]"
             raise AudioError(msg)
-        self._device = found["index"]
+        if not LOWEST_RATE_HZ <= found.rate_hz <= HIGHEST_RATE_HZ:
+            msg = (
+                f"microphone {found.name!r} runs at {found.rate_hz} Hz; "
+                f"rates from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz can be used"
+            )
+            raise AudioError(msg)
+        self._device = found
         self._channel = channel
-        self._rate_hz = int(found["default_samplerate"])
+        self._gain_db, self._remove_dc = gain_db, remove_dc
         self._queue = BlockQueue(_QUEUE_BLOCKS)
-        self.description = printable(f"microphone: {found['name']}")
+        self.description = printable(f"microphone: {found.name}")
+        self.name = found.name
 
     @property
     def dropped_blocks(self) -> int:
         """Blocks lost so far."""
         return self._queue.dropped_blocks
 
-    def blocks(self, stop: threading.Event) -> Iterator[Block]:
-        """Yield what the microphone hears, as it hears it.
+    def blocks(self, stop: threading.Event) -> Generator[Block | None, None, None]:
+        """Yield what the microphone hears, as it hears it, and None every `TICK_S` while it delivers nothing.
+
+        The stream is open from the first step to the last, and closed when this generator is.
 
         Raises:
-            AudioError: the device cannot be opened, or has stopped delivering.
+            SourceError: the device cannot be opened, or has stopped delivering.
         """
+        self._queue = BlockQueue(_QUEUE_BLOCKS, self._queue.dropped_blocks)  # what the last stream left is old
+        condition = Conditioning(self._gain_db, remove_dc=self._remove_dc)
+        stream = self._opened()
         try:
-            stream = self._sounddevice.InputStream(
-                device=self._device,
-                samplerate=self._rate_hz,
-                blocksize=int(BLOCK_S * self._rate_hz),
-                channels=self._channel,
-                dtype="float32",
-                callback=self._heard,
-            )
-            with stream:
-                while not stop.is_set():
-                    try:
-                        block = self._queue.get(STALE_S)
-                    except queue.Empty:
-                        msg = f"{self.description} has delivered nothing for {STALE_S:g} s; is it still connected?"
-                        raise AudioError(msg) from None
-                    if np.isfinite(block.samples).all():
-                        yield block
-                    else:  # a broken driver
-                        self._queue.lose_last()
-        except self._sounddevice.PortAudioError as error:
-            msg = f"{self.description}: {error}; is another program using it?"
-            raise AudioError(msg) from error
+            for block in listen(self._queue, self.description, lambda: bool(stream.active), stop):
+                if block is None:
+                    yield None
+                else:
+                    samples = condition(block.samples, block.rate_hz)
+                    yield msgspec.structs.replace(block, samples=samples, zeros=not block.samples.any())
+        finally:
+            stream.abort(ignore_errors=True)  # at once: nothing that is still in the device is wanted
+            stream.close(ignore_errors=True)
+
+    def _opened(self) -> Any:  # noqa: ANN401 -- sounddevice has no types
+        module = sounddevice()
+        stream = None
+        try:
+            with without_noise():
+                stream = module.InputStream(
+                    device=self._device.index,
+                    samplerate=self._device.rate_hz,
+                    blocksize=int(BLOCK_S * self._device.rate_hz),
+                    channels=self._channel,
+                    dtype="float32",
+                    callback=self._heard,
+                )
+                stream.start()
+        except module.PortAudioError as error:
+            if stream is not None:
+                stream.close(ignore_errors=True)
+            problem, why = problem_of(error)
+            raise SourceError(problem, self.description, why) from error
+        return stream
 
     def _heard(self, samples: Samples, frames: int, times: Any, status: Any) -> None:  # noqa: ANN401 -- PortAudio's own structs
         """Copy into the queue and nothing else: this runs on PortAudio's thread."""
         now_ns = time.monotonic_ns()
-        age_s = times.currentTime - times.inputBufferAdcTime - frames / self._rate_hz
+        rate_hz = self._device.rate_hz
+        age_s = times.currentTime - times.inputBufferAdcTime - frames / rate_hz
         age_ns = int(age_s * 1e9) if 0 <= age_s < 1 else 0  # some back ends do not tell
-        block = Block(samples=samples[:, self._channel - 1].copy(), rate_hz=self._rate_hz, captured_ns=now_ns - age_ns)
+        block = Block(samples=samples[:, self._channel - 1].copy(), rate_hz=rate_hz, captured_ns=now_ns - age_ns)
         self._queue.put(block, lost_before=bool(status.input_overflow))
 
 
-def list_devices() -> list[dict[str, Any]]:
-    """Return PortAudio's inputs, each with index, name, channels, rate_hz and whether it is the default.
+def opener(
+    device: str | int | None = None,
+    channel: int = 1,
+    *,
+    gain_db: float = 0.0,
+    remove_dc: bool = True,
+    cards: Callable[[], str] = sound_cards,
+) -> Callable[[], Microphone]:
+    """Return what opens a microphone, and opens the same one again later, for `edge_node.capture`.
 
-    Raises:
-        AudioError: PortAudio is not installed.
+    Devices are looked for anew when cards have come or gone: ALSA gives a card's number to the next one that comes, and
+    what PortAudio has in its list under a name would be another microphone.
+
+    Args:
+        device: as `Microphone` takes it. What a number means is found out once: the device is found again by its name.
+            The default is whatever is the default then.
+        channel: as `Microphone` takes it.
+        gain_db: likewise.
+        remove_dc: likewise.
+        cards: returns another text when a sound card has come or gone.
     """
-    sounddevice = _sounddevice()
-    default = sounddevice.default.device[0]
-    return [
-        {
-            "index": each["index"],
-            "name": each["name"],
-            "channels": each["max_input_channels"],
-            "rate_hz": int(each["default_samplerate"]),
-            "default": each["index"] == default,
-        }
-        for each in sounddevice.query_devices()
-        if each["max_input_channels"] > 0
-    ]
+    wanted, known = device, cards()
 
+    def opened() -> Microphone:
+        nonlocal wanted, known
+        if (there_are := cards()) != known:
+            rescan()
+            known = there_are
+        microphone = Microphone(wanted, channel, gain_db=gain_db, remove_dc=remove_dc)
+        if isinstance(wanted, int):
+            wanted = microphone.name
+        return microphone
 
-def _sounddevice() -> Any:  # noqa: ANN401 -- a module without types
-    try:
-        import sounddevice  # noqa: PLC0415 -- needs PortAudio, which only a microphone does
-    except ImportError as error:
-        msg = "the package sounddevice is missing: pip install 'sottovoce[node]'"
-        raise AudioError(msg) from error
-    except OSError as error:
-        msg = f"{error}; a microphone needs it: sudo apt install libportaudio2"
-        raise AudioError(msg) from error
-    return sounddevice
+    return opened

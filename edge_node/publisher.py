@@ -1,4 +1,4 @@
-"""Delivers the outbox to the broker, in order, and keeps the retained status true.
+"""Delivers the outbox to the broker, in order and at a limited rate, and keeps the retained status true.
 
 One thread owns everything here; paho's callbacks reach it as events in one queue. A broker ties a connection to the
 node's name, so there is one connection for all: what arrives on it is handed on. (Over 300 lines, because each way that
@@ -22,7 +22,8 @@ from broker.contract.topics import STATUS, WILL_DELAY_S, NodeId, NodeTopic
 from broker.link import Link, Will
 from broker.settings import BrokerSettings
 from edge_node.notices import Notices
-from edge_node.outbox import Outbox, OutboxSettings
+from edge_node.outbox import Outbox, Row
+from edge_node.pace import Pace
 from edge_node.pauses import NOBODY_SUBSCRIBES, Pauses
 from edge_node.telemetry import Meter
 
@@ -39,14 +40,13 @@ _GOODBYE_NS: Final = 1_000_000_000
 """How long the goodbye may take after the time to drain is over."""
 _MOST_TIMED: Final = 1_000
 """Rows whose wait is measured; in a long outage only the newest are."""
-_NO_ROW: Final = 0
 
 
 class _Sent(msgspec.Struct, frozen=True):
     """A message that has no PUBACK yet."""
 
-    row: int
-    """Row id in the outbox; `_NO_ROW` for a status."""
+    row: Row | None
+    """Of the outbox; None: a status or a notice."""
     topic: str
     at_ns: int
 
@@ -58,7 +58,7 @@ class Publisher:
         self,
         node: NodeId,
         broker: BrokerSettings,
-        outbox: OutboxSettings,
+        outbox: Outbox,
         *,
         status: Callable[[StatusReason], NodeStatus],
         meter: Meter,
@@ -70,7 +70,7 @@ class Publisher:
         Args:
             node: who publishes.
             broker: where to.
-            outbox: which file; this thread opens it for itself.
+            outbox: an instance that no other thread has; it is closed at the end.
             status: makes the current status.
             meter: takes the latencies of the stages `outbox` and `publish`.
             subscribe_to: what this node reads.
@@ -79,13 +79,14 @@ class Publisher:
         Raises:
             SettingsError: the broker's settings cannot be used.
             MessageError: the status breaks the contract.
-            StoreError: the outbox cannot be opened.
         """
         self._node = node
         self._status = status
         self._meter = meter
-        self._outbox = Outbox(outbox)
-        self._replay_ns = int(outbox.replay_s * 1e9)
+        self._outbox = outbox
+        self._pace = Pace(outbox.settings.drain_per_s, _IN_FLIGHT)
+        self._is_dating = False
+        self._replay_ns = int(outbox.settings.replay_s * 1e9)
         self._hand_on = hand_on
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._link = Link(
@@ -106,6 +107,16 @@ class Publisher:
         self._notices = Notices(node)
         self._defect: Exception | None = None
         self._will()  # on this thread, a status that breaks the contract is an error that somebody sees
+
+    @property
+    def link(self) -> Link:
+        """The connection, to be asked how it stands."""
+        return self._link
+
+    @property
+    def thread(self) -> threading.Thread:
+        """That delivers: while the program runs, it does not end."""
+        return self._thread
 
     @property
     def reconnects(self) -> int:
@@ -129,8 +140,11 @@ class Publisher:
         self._stored.append((row_id, time.monotonic_ns()))
         self._events.put(None)
 
-    def say(self, row: NodeTopic, message: msgspec.Struct) -> None:
-        """Publish a message beside the outbox, from any thread; a retained one is said again on each connection."""
+    def say(self, row: NodeTopic, message: msgspec.Struct | None) -> None:
+        """Publish a message beside the outbox, from any thread; a retained one is said again on each connection.
+
+        None takes back what is retained in that row.
+        """
         self._notices.put(row, message)
         self._events.put(None)
 
@@ -142,7 +156,7 @@ class Publisher:
         self._link.stop()
         try:
             self._outbox.sync()
-            return not self._outbox.waiting(1)
+            return not self._outbox.depth()
         except StoreError as error:
             self._tell_of_disk(error)
             return False
@@ -159,7 +173,7 @@ class Publisher:
         """Publish until told to stop and drained."""
         while True:
             try:
-                event = self._events.get(timeout=_TICK_S)
+                event = self._events.get(timeout=_TICK_S if self._pace.left else min(_TICK_S, self._pace.wait_s))
             except queue.Empty:
                 event = None
             try:
@@ -190,9 +204,8 @@ class Publisher:
                 self._say(StatusReason.BIRTH)
                 self._notices.connected()
             case Lost():
-                unanswered = [sent.row for sent in self._in_flight.values() if sent.row != _NO_ROW]
+                self._notices.lost({sent.topic for sent in self._in_flight.values() if sent.row is None})
                 self._connection, self._in_flight = None, {}
-                self._outbox.doubt(unanswered)
             case Failed(error):
                 raise error
             case Acknowledged() if event.connection is self._connection:
@@ -206,12 +219,18 @@ class Publisher:
             return
         if event.reason == _DELIVERED:
             self._pauses.end(sent.topic)
-            if sent.row != _NO_ROW:
+            self._notices.answered(sent.topic)
+            if sent.row is not None:
                 self._meter.took(Stage.PUBLISH, (event.at_ns - sent.at_ns) // 1000)
-                self._outbox.finish([sent.row])
-                self._forget.append((event.at_ns, sent.row))
-        elif sent.row != _NO_ROW or event.reason != NOBODY_SUBSCRIBES:  # a retained status needs no subscriber
-            self._pauses.begin(sent.topic, event.reason)
+                self._outbox.finish([sent.row.id])
+                self._forget.append((event.at_ns, sent.row.id))
+        elif sent.row is not None or event.reason != NOBODY_SUBSCRIBES:  # a retained status needs no subscriber
+            if sent.row is None and self._notices.give_up(sent.topic):
+                _log.warning("%s: PUBACK 0x%02x: the broker refuses it; not tried again", sent.topic, event.reason)
+            else:
+                self._pauses.begin(sent.topic, event.reason)
+            if sent.row is not None:
+                self._outbox.refused(sent.row)
 
     def _send(self) -> None:
         if self._connection is None or time.monotonic_ns() < self._resume_ns:
@@ -220,23 +239,25 @@ class Publisher:
             self._outbox.replay()
             self._forget.clear()
             self._must_replay = False
-        room = _IN_FLIGHT - len(self._in_flight)
+        room = min(_IN_FLIGHT - len(self._in_flight), self._pace.left)
         if room <= 0:
-            return
-        sent_rows = {sent.row for sent in self._in_flight.values()}
+            return  # what is acknowledged, or the time, makes room
+        sent_rows = {sent.row.id for sent in self._in_flight.values() if sent.row is not None}
         closed = self._pauses.closed({sent.topic for sent in self._in_flight.values()})
+        chosen: list[Row] = []
         for row in self._outbox.waiting(_IN_FLIGHT + len(sent_rows), closed):
-            if room == 0:
-                return
-            if row.id in sent_rows or row.topic in closed:
+            if row.id in sent_rows or row.topic in closed or len(chosen) == room:
                 continue
             if row.topic in self._pauses:
                 closed.add(row.topic)
+            chosen.append(row)
+        self._outbox.doubt([row.id for row in chosen if row.is_new])
+        for row in chosen:
             now_ns = time.monotonic_ns()
             self._note_wait(row.id, now_ns)
             packet_id = self._connection.publish(row.topic, row.payload)
-            self._in_flight[packet_id] = _Sent(row.id, row.topic, now_ns)
-            room -= 1
+            self._in_flight[packet_id] = _Sent(row, row.topic, now_ns)
+            self._pace.step()
 
     def _note_wait(self, row_id: int, now_ns: int) -> None:
         while self._stored and self._stored[0][0] <= row_id:
@@ -245,12 +266,16 @@ class Publisher:
                 self._meter.took(Stage.OUTBOX, (now_ns - stored_ns) // 1000)
 
     def _keep_house(self) -> None:
-        """Once a second: bring the outbox to the disk, forget what was delivered long ago, mend the status."""
+        """Once a second: bring the outbox to the disk, date and forget what is due, mend the status."""
+        if self._is_dating:  # some at a time: the pipeline's thread may have to wait for them
+            self._is_dating = self._outbox.date()
+            self._events.put(None)
         now_ns = time.monotonic_ns()
         if now_ns - self._kept_house_ns < _HOUSEKEEPING_NS:
             return
         self._kept_house_ns = now_ns
         self._outbox.sync()
+        self._is_dating = self._outbox.date()
         if self._connection is None:
             return  # the replay time runs only while the broker is there: what it just lost must be sent again
         over = []
@@ -264,9 +289,9 @@ class Publisher:
         closed = self._pauses.closed(set())
         for each in self._notices.take(closed, is_connected=self._connection is not None):
             assert self._connection is not None  # noqa: S101 -- for the type checker: or none would be taken
-            payload = encode(each.message, each.row.largest_bytes)
+            payload = b"" if each.message is None else encode(each.message, each.row.largest_bytes)
             packet_id = self._connection.publish(each.topic, payload, retain=each.row.retained)
-            self._in_flight[packet_id] = _Sent(_NO_ROW, each.topic, time.monotonic_ns())
+            self._in_flight[packet_id] = _Sent(None, each.topic, time.monotonic_ns())
 
     def _say(self, reason: StatusReason) -> None:
         if self._connection is None:
@@ -275,7 +300,7 @@ class Publisher:
         payload = encode(self._said, STATUS.largest_bytes)
         topic = STATUS.at(self._node)
         packet_id = self._connection.publish(topic, payload, retain=True)
-        self._in_flight[packet_id] = _Sent(_NO_ROW, topic, time.monotonic_ns())
+        self._in_flight[packet_id] = _Sent(None, topic, time.monotonic_ns())
 
     @staticmethod
     def _content(status: NodeStatus) -> NodeStatus:
@@ -300,7 +325,7 @@ class Publisher:
 
     def _is_anything_left(self) -> bool:
         try:
-            return bool(self._outbox.waiting(1))
+            return self._is_dating or bool(self._outbox.waiting(1))
         except StoreError as error:
             self._tell_of_disk(error)
             return True

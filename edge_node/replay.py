@@ -3,23 +3,20 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from broker.contract.errors import AudioError
-from edge_node.sources import BLOCK_S, STALE_S, Block, Samples, printable
+from edge_node.sources import BLOCK_S, HIGHEST_RATE_HZ, LOWEST_RATE_HZ, STALE_S, Block, Samples, printable
 
 __all__ = ["AUDIO_ENDINGS", "Replay", "read_recording"]
 
 _log = logging.getLogger(__name__)
 
 AUDIO_ENDINGS: Final = (".wav", ".flac")
-LOWEST_RATE_HZ: Final = 16_000
-"""Below this the band that the features listen to is not in the signal."""
-HIGHEST_RATE_HZ: Final = 192_000
 
 _PAUSE_S: Final = 1.0
 """Silence that replay puts between two recordings."""
@@ -60,7 +57,7 @@ class Replay:
         self._channel = channel
         self.description = printable(f"replay: {name or ', '.join(path.name or str(path) for path in paths)}")
 
-    def blocks(self, stop: threading.Event) -> Iterator[Block]:
+    def blocks(self, stop: threading.Event) -> Generator[Block, None, None]:
         """Yield the recordings' blocks, with a second of silence after each.
 
         Raises:

@@ -1,17 +1,29 @@
 """The node's settings file."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from broker.contract.decision import UNCERTAIN_BOUNDS
 from broker.contract.errors import SettingsError
-from broker.contract.topics import NodeId
+from broker.contract.topics import HOME_ASSISTANT_PREFIX, NodeId
 from broker.settings import BrokerSettings
+from edge_node.clock import ClockSettings
 from edge_node.deployment import DeploymentSettings
+from edge_node.gate import GateSettings
+from edge_node.mute import MuteSettings
 from edge_node.outbox import OutboxSettings
 
-__all__ = ["NodeSettings", "SourceSettings", "TelemetrySettings", "UpdateSettings"]
+__all__ = [
+    "DecisionSettings",
+    "HomeAssistantSettings",
+    "NodeSettings",
+    "SourceSettings",
+    "TelemetrySettings",
+    "UpdateSettings",
+]
 
 
 class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -22,6 +34,10 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Microphone: part of its name, or its number; None: the system's default."""
     channel: Annotated[int, Meta(ge=1, le=64)] | None = None
     """Which channel to hear, from 1; None: a microphone's first, a recording's mix."""
+    gain_db: Annotated[float, Meta(ge=-20, le=60)] = 0.0
+    """Microphone: amplification, in dB."""
+    remove_dc: bool = True
+    """Microphone: take a constant offset away, as I2S microphones have it."""
     paths: tuple[str, ...] = ()
     """Replay: recordings, and folders of recordings."""
     name: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
@@ -42,10 +58,25 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise SettingsError(msg)
 
 
+class DecisionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[decision]`: what to decide otherwise than the bundle says."""
+
+    uncertain_below: Annotated[float, Meta(ge=UNCERTAIN_BOUNDS[0], le=UNCERTAIN_BOUNDS[1])] | None = None
+    """A smoothed probability below this is `uncertain`; None: the bundle's."""
+
+
 class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[telemetry]`."""
 
     interval_s: Annotated[float, Meta(ge=1, le=600)] = 10.0
+
+
+class HomeAssistantSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[home_assistant]`: whether Home Assistant is told of this node (docs/home-assistant.md)."""
+
+    enabled: bool = True
+    prefix: Annotated[str, Meta(max_length=64, pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*\Z")] = HOME_ASSISTANT_PREFIX
+    """Where it looks for devices; another than its own needs rules of its own at the broker."""
 
 
 class UpdateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,9 +87,6 @@ class UpdateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     channel: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")] = "stable"
     folder: Annotated[str, Meta(min_length=1)] = "sottovoce-update"
     """Where models, metadata and the record of updates are kept; made when missing."""
-    clock: Literal["synchronised", "trusted"] = "synchronised"
-    """No update before the kernel says that a time server sets the clock. `trusted` is for a clock that is right
-    without the kernel's knowledge: a battery, a virtual machine, a container."""
     budget_ms: Annotated[float, Meta(gt=0, le=10_000)] = 100.0
     """Longest time of one window, features and inference, that a new model may take on this device."""
     memory_mib: Annotated[int, Meta(ge=16, le=65_536)] = 256
@@ -88,9 +116,19 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     source: SourceSettings = SourceSettings()
     broker: BrokerSettings = BrokerSettings()
     outbox: OutboxSettings = OutboxSettings()
+    clock: ClockSettings = ClockSettings()
+    gate: GateSettings = GateSettings()
+    decision: DecisionSettings = DecisionSettings()
+    mute: MuteSettings = MuteSettings()
+    state_file: Annotated[str, Meta(min_length=1)] | None = None
+    """What was commanded, and lasts across restarts; None: beside the outbox, under its name with `.state.json`."""
     telemetry: TelemetrySettings = TelemetrySettings()
+    home_assistant: HomeAssistantSettings = HomeAssistantSettings()
     update: UpdateSettings | None = None
     """None: this node takes no updates."""
+    socket: str | None = None
+    """Where `sottovoce-node doctor` and `mute` reach the running node; None: in the folder that systemd makes for the
+    service, or in this user's runtime folder, if there is one. Empty: nowhere."""
 
     def __post_init__(self) -> None:
         """Refuse impossible names.
@@ -99,6 +137,11 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             SettingsError: naming the part.
         """
         _ = self.identity
+
+    @property
+    def state_path(self) -> Path:
+        """Where the node remembers what it was told."""
+        return Path(self.state_file or f"{self.outbox.path}.state.json")
 
     @property
     def identity(self) -> NodeId:

@@ -1,27 +1,34 @@
-"""Figures about the node itself: what each stage took, what was lost, what the machine bears."""
+"""Figures about the node itself: what each stage took, what windows came to, what was lost, what the machine bears."""
 
-import ctypes
 import os
 import resource
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
 
-from broker.contract.condition import Quantiles
+from broker.contract.condition import LATENCY_BOUNDS_US, Drift, Quantiles
 from broker.contract.decision import Label
-from broker.contract.messages import Stage
+from broker.contract.drift import divergence, entropy
+from broker.contract.messages import EventLatency, Stage
 
-__all__ = ["Meter", "Reading", "clock_synced", "rss_bytes", "temperature_c"]
+if TYPE_CHECKING:
+    from edge_node.pipeline import Heard
+
+__all__ = ["Meter", "Reading", "is_throttled", "rss_bytes", "temperature_c"]
 
 _MOST_SAMPLES: Final = 4096
 """Per stage and interval; more than 10 s of windows make, so nothing is thinned out in practice."""
-
-_TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronised
+_OF_WINDOWS: Final = tuple(Stage(name) for name in EventLatency.__struct_fields__)
+_THROTTLED: Final = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
+_NOW: Final = 0xF
+"""Bits of that file: low voltage, frequency capped, throttled, soft temperature limit, each at this moment."""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,8 +37,36 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     interval_us: int
     windows: dict[Label, int]
     silent_windows: int
+    gated_windows: int
+    clipped_windows: int
+    level_dbfs: float | None
+    drift: Drift | None
     latency_us: dict[Stage, Quantiles]
     cpu_share: float
+
+
+class _Interval:
+    """Sums over one interval."""
+
+    def __init__(self) -> None:
+        self.since_ns = time.monotonic_ns()
+        self.cpu_s = time.process_time()
+        self.latency: dict[Stage, list[int]] = {}
+        self.windows: Counter[Label] = Counter()
+        self.silent = self.gated = self.clipped = 0
+        self.levels: list[float] = []
+        self.confidence = self.entropy = 0.0
+        self.likeliest = [0, 0, 0]  # windows by class, in the order of `decision.CLASSES`
+
+    def drift(self, prior: Sequence[float] | None) -> Drift | None:
+        count = sum(self.likeliest)
+        if count == 0:
+            return None
+        return Drift(
+            mean_confidence=round(min(1.0, self.confidence / count), 4),
+            mean_entropy=round(min(1.0, self.entropy / count), 4),
+            divergence=None if prior is None else _rounded(divergence(self.likeliest, prior)),
+        )
 
 
 class Meter:
@@ -40,62 +75,66 @@ class Meter:
     def __init__(self) -> None:
         """Start an interval."""
         self._lock = threading.Lock()
-        self._latency: dict[Stage, list[int]] = {}
-        self._windows: Counter[Label] = Counter()
-        self._silent = 0
-        self._since_ns = time.monotonic_ns()
-        self._cpu_s = time.process_time()
+        self._now = _Interval()
         self.refused_events = 0
         """Events since boot that the outbox did not take."""
 
     def took(self, stage: Stage, microseconds: int) -> None:
         """Note what one stage took, in µs."""
         with self._lock:
-            samples = self._latency.setdefault(stage, [])
+            samples = self._now.latency.setdefault(stage, [])
             if len(samples) < _MOST_SAMPLES:
                 samples.append(max(0, microseconds))
 
-    def decided(self, label: Label | None) -> None:
-        """Count one window; None for silence."""
+    def heard(self, heard: "Heard") -> None:
+        """Count one window, and note what it took."""
         with self._lock:
-            if label is None:
-                self._silent += 1
+            now = self._now
+            now.clipped += heard.clipped
+            if np.isfinite(heard.level_dbfs):
+                now.levels.append(heard.level_dbfs)
+            if heard.decision is None or heard.probabilities is None:
+                now.gated += heard.gated
+                now.silent += not heard.gated
             else:
-                self._windows[label] += 1
+                now.windows[heard.decision.label] += 1
+                best = max(heard.probabilities)
+                if np.isfinite(heard.probabilities).all():
+                    now.likeliest[heard.probabilities.index(best)] += 1
+                    now.confidence += best
+                    now.entropy += entropy(heard.probabilities)
+        if heard.latency_us is not None:
+            for stage in _OF_WINDOWS:
+                self.took(stage, getattr(heard.latency_us, stage.value))
 
-    def read(self) -> Reading:
-        """Return the figures since the last call, and start anew."""
+    def read(self, prior: Sequence[float] | None = None) -> Reading:
+        """Return the figures since the last call, and start anew.
+
+        Args:
+            prior: shares of the classes in the training of the model that runs; None: its bundle does not tell.
+        """
         with self._lock:
-            latency, self._latency = self._latency, {}
-            windows, self._windows = self._windows, Counter()
-            silent, self._silent = self._silent, 0
-            now_ns, cpu_s = time.monotonic_ns(), time.process_time()
-            interval_us = max(1, (now_ns - self._since_ns) // 1000)
-            cpu_share = (cpu_s - self._cpu_s) * 1e6 / interval_us
-            self._since_ns, self._cpu_s = now_ns, cpu_s
+            past, self._now = self._now, _Interval()
+        interval_us = max(1, (self._now.since_ns - past.since_ns) // 1000)
         return Reading(
             interval_us=interval_us,
-            windows={label: windows[label] for label in Label},
-            silent_windows=silent,
-            latency_us={stage: quantiles(samples) for stage, samples in latency.items()},
-            cpu_share=round(cpu_share, 4),
+            windows={label: past.windows[label] for label in Label},
+            silent_windows=past.silent,
+            gated_windows=past.gated,
+            clipped_windows=past.clipped,
+            level_dbfs=round(float(np.mean(past.levels)), 1) if past.levels else None,
+            drift=past.drift(prior),
+            latency_us={stage: quantiles(samples) for stage, samples in past.latency.items()},
+            cpu_share=round((self._now.cpu_s - past.cpu_s) * 1e6 / interval_us, 4),
         )
 
 
 def quantiles(samples: list[int]) -> Quantiles:
-    """Return count and quantiles (linear interpolation) of at least one figure, in its unit."""
+    """Return count, quantiles (linear interpolation) and histogram of at least one figure, in µs."""
     p50, p95, p99 = np.percentile(samples, (50, 95, 99))
-    return Quantiles(count=len(samples), p50=round(p50), p95=round(p95), p99=round(p99))
-
-
-def clock_synced() -> bool:
-    """Return whether the kernel says that a time server disciplines the wall clock; False where it cannot tell."""
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        state: int = libc.adjtimex(ctypes.create_string_buffer(256))  # struct timex with modes = 0: read only
-    except (OSError, AttributeError):
-        return False
-    return 0 <= state < _TIME_ERROR
+    bins = Counter(bisect_left(LATENCY_BOUNDS_US, each) for each in samples)
+    histogram = tuple(bins[index] for index in range(max(bins) + 1))
+    return Quantiles(count=len(samples), p50=round(p50), p95=round(p95), p99=round(p99), histogram=histogram)
 
 
 def rss_bytes() -> int:
@@ -113,3 +152,19 @@ def temperature_c() -> float | None:
         return int(Path("/sys/class/thermal/thermal_zone0/temp").read_text(encoding="ascii")) / 1000
     except (OSError, ValueError):
         return None
+
+
+def is_throttled(path: Path = _THROTTLED) -> bool | None:
+    """Return whether a Raspberry Pi runs slower now, for heat or low voltage; None where the firmware does not tell.
+
+    Source: Raspberry Pi documentation, `vcgencmd get_throttled`; the kernel gives the same bits in this file.
+    """
+    try:
+        bits = int(path.read_text(encoding="ascii"), 16)
+    except (OSError, ValueError):
+        return None
+    return bool(bits & _NOW)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -13,6 +13,7 @@ import msgspec
 from broker.contract.errors import SettingsError, exit_with_one_line
 from training.data.corpora import CORPORA
 from training.exam.commands import add_exam_commands
+from training.fitting.calibrate_command import add_calibrate_command
 from training.model.export_command import add_export_command
 from training.report.command import add_report_command
 from training.tuning.command import add_tune_command
@@ -110,6 +111,7 @@ def _bundle(args: argparse.Namespace) -> int:
         fold=args.fold,
         licence=args.licence,
         compare=tuple(args.compare),
+        calibration=args.calibration,
         data=args.data,
     )
     bundle = pack(order, args.out)
@@ -150,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train_command(commands, cache)
     add_tune_command(commands, cache)
     add_variants_command(commands, cache)
+    add_calibrate_command(commands, cache)
     add_exam_commands(commands, cache)
     add_export_command(commands)
     _add_baseline_command(commands, cache)
@@ -219,6 +222,9 @@ def _add_bundle_command(commands: Any) -> None:  # noqa: ANN401 -- as above
     bundle.add_argument("--fold", type=int, default=0, help="whose weights (default: %(default)s)")
     bundle.add_argument(
         "--compare", type=Path, action="append", default=[], help="another run folder, for the evaluation card; repeat"
+    )
+    bundle.add_argument(
+        "--calibration", type=Path, help="file that `calibrate` wrote: its decision, in place of the run's own"
     )
     bundle.add_argument(
         "--data", type=Path, help="corpora or a prepared cache: evaluate on every speaker, for the evaluation card"

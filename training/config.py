@@ -155,6 +155,14 @@ class DecisionRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Weights of the newest window to choose from."""
     uncertain_share: Share = 0.15
     """Share of the windows that may be `uncertain`."""
+    wrong_share: Share | None = None
+    """Share of the other windows that may be wrong: the lowest threshold that keeps to it is taken, if it calls no more
+    windows `uncertain` than may be. None: as many are `uncertain` as may be."""
+    margin: Annotated[float, Meta(ge=0, le=0.3)] = 0.0
+    """This and the next two go into the decision as they are: clips cannot choose them, talks can, and
+    `calibrate` tells what they do."""
+    hold_us: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
+    confirm_windows: Annotated[int, Meta(ge=1, le=20)] = 1
     silence_margin_db: NonNegative = 12.0
     """Silence begins this far below the quietest hundredth of the clips."""
     correct_prior: bool = True

@@ -26,6 +26,7 @@ from msgspec import Meta
 from broker.contract.decision import CLASSES, DecisionSpec, Label
 from broker.contract.errors import BundleError, SottovoceError
 from broker.contract.features import FeatureSpec, Normalisation, frame_count
+from broker.contract.scalars import Share
 from broker.contract.windows import WindowSpec
 
 __all__ = [
@@ -48,6 +49,9 @@ GOLDEN_TOLERANCE: Final = 0.02
 
 A wrong front-end, model or order of labels shows as a much larger one.
 """
+
+_ROUNDED: Final = 1e-3
+"""By how much shares that add up to 1 may miss it."""
 
 _MEMBERS: Final = ("manifest.json", "model.tflite", "reference.tflite", "golden.npz", "card.json", "LICENSE")
 _OPTIONAL: Final = frozenset({"reference.tflite"})
@@ -111,6 +115,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     litert_at_least: str
     """Oldest LiteRT release that the model was proved on."""
     training: Training
+    prior: tuple[Share, Share, Share] | None = None
+    """Share of each class among the windows that the weights were fitted to, as they were drawn, in the order of
+    `labels`: what drift is measured against. None: nobody knows."""
     members: dict[str, Member]
 
     @property
@@ -199,6 +206,8 @@ def read_bundle(data: bytes, where: str) -> Bundle:
         lengths = {len(manifest.normalisation.mean), len(manifest.normalisation.deviation)}
         if lengths != {manifest.features.columns}:
             raise _corrupt(where, f"normalisation is not for {manifest.features.columns} columns")
+    if manifest.prior is not None and abs(sum(manifest.prior) - 1) > _ROUNDED:
+        raise _corrupt(where, f"prior {list(manifest.prior)} does not add up to 1")
     return Bundle(
         manifest=manifest,
         model=content["model.tflite"],

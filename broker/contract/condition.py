@@ -107,9 +107,9 @@ class CaptureReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What operators may change while a node runs."""
 
-    uncertain_below: Annotated[float, Meta(ge=0.34, le=0.95)]
+    uncertain_below: Share
     """A smoothed probability below this is `uncertain`."""
-    speech_above: Annotated[float, Meta(ge=0.05, le=0.95)]
+    speech_above: Share
     """The gate's probability of speech above which a window is classified."""
 
 

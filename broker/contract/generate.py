@@ -13,6 +13,8 @@ import msgspec
 from broker.contract.messages import SCHEMA
 from broker.contract.topics import (
     COMMAND_TOPICS,
+    HOME_ASSISTANT_STATUS,
+    HOME_ASSISTANT_USER,
     NODE_TOPICS,
     OPERATOR_USER,
     RELEASE_TOPICS,
@@ -38,8 +40,8 @@ def access_rules(collectors: tuple[str, ...] = ("collector",)) -> str:
     """Return Mosquitto's ACL file.
 
     A node writes below its own name and reads releases and its own commands, a collector reads what nodes write, the
-    release program writes releases and sends nodes back, an operator mutes them and sets their thresholds, and a
-    watcher reads how nodes take releases up.
+    release program writes releases and sends nodes back, an operator mutes them and sets their thresholds, a watcher
+    reads how nodes take releases up, and Home Assistant reads what nodes say and mutes them.
 
     Args:
         collectors: MQTT user names of the collectors, one for each replica.
@@ -49,14 +51,22 @@ def access_rules(collectors: tuple[str, ...] = ("collector",)) -> str:
         "# A node's user name is <site>/<node>. Whatever is not named here is refused.",
         *(f"pattern write {row.template.replace('{site}/{node}', '%u')}" for row in NODE_TOPICS),
         *(f"pattern read {row.template.replace('{site}/{node}', '%u')}" for row in COMMAND_TOPICS),
-        "# Releases are for everybody who has a name; Mosquitto warns that these two hold no %u.",
+        "# Releases are for everybody who has a name; Mosquitto warns that these hold no %u.",
         *(f"pattern read {row.every}" for row in RELEASE_TOPICS),
+        "# So is the word that Home Assistant has started. Another prefix than its own needs lines of its own.",
+        f"pattern read {HOME_ASSISTANT_STATUS}",
     ]
     for name in collectors:
         lines += ["", f"user {name}", *(f"topic read {row.every_node}" for row in NODE_TOPICS if row.is_collected)]
-    writes = {RELEASE_USER: [row.every for row in RELEASE_TOPICS], OPERATOR_USER: [], WATCHER_USER: []}
+    writes: dict[str, list[str]] = {
+        RELEASE_USER: [row.every for row in RELEASE_TOPICS],
+        OPERATOR_USER: [],
+        WATCHER_USER: [],
+        HOME_ASSISTANT_USER: [HOME_ASSISTANT_STATUS],
+    }
     for row in COMMAND_TOPICS:
-        writes[row.sent_by].append(row.every_node)
+        for name in (row.sent_by, *row.also_sent_by):
+            writes[name].append(row.every_node)
     for name, topics in writes.items():
         lines += ["", f"user {name}", *(f"topic write {topic}" for topic in topics)]
         lines += [f"topic read {row.every_node}" for row in NODE_TOPICS if name in row.read_by]

@@ -1,7 +1,8 @@
 """The one table of topics. The ACL, the AsyncAPI document, the schemas and the docs are generated from it.
 
 MQTT 5 throughout, QoS 1. A node's MQTT user name is `<site>/<node>`, and the broker lets it write below
-`sottovoce/v1/node/<site>/<node>/` only. What the release program retains is read by all and written by it alone.
+`sottovoce/v1/node/<site>/<node>/`, its replies and its message to Home Assistant only. What the release program retains
+is read by all and written by it alone. (Over 300 lines because it is one table.)
 """
 
 import re
@@ -11,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from broker.contract.commands import COMMAND_EXPIRY_S, Command, CommandName, MuteCommand, Reply, ThresholdCommand
+from broker.contract.device import DeviceDiscovery
 from broker.contract.errors import MessageError, SettingsError
 from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry
 from broker.contract.updates import UpdateReport
@@ -18,7 +20,11 @@ from broker.contract.updates import UpdateReport
 __all__ = [
     "CHUNK",
     "COMMAND_TOPICS",
+    "DISCOVERY",
     "EMOTION",
+    "HOME_ASSISTANT_PREFIX",
+    "HOME_ASSISTANT_STATUS",
+    "HOME_ASSISTANT_USER",
     "LARGEST_RETAINED_BYTES",
     "METADATA",
     "MUTE",
@@ -50,6 +56,12 @@ RELEASE_USER: Final = "release"
 """MQTT user name of the one program that may write what nodes update from, and send a node back to its last model."""
 OPERATOR_USER: Final = "operator"
 """MQTT user name of whoever mutes nodes and sets their thresholds."""
+HOME_ASSISTANT_USER: Final = "homeassistant"
+"""MQTT user name of Home Assistant: it reads what nodes say, and mutes them."""
+HOME_ASSISTANT_PREFIX: Final = "homeassistant"
+"""Where Home Assistant looks for devices, unless it was told otherwise."""
+HOME_ASSISTANT_STATUS: Final = f"{HOME_ASSISTANT_PREFIX}/status"
+"""Where Home Assistant says `online` when it has started. In no row of the table: no program of ours sends it."""
 WATCHER_USER: Final = "watcher"
 """MQTT user name of whoever watches how a fleet takes a release up; a connection of its own, open for hours."""
 LARGEST_RETAINED_BYTES: Final = 65_536
@@ -99,9 +111,11 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
 class NodeTopic(Topic, frozen=True, kw_only=True):
     """What a node says of itself; `{site}` and `{node}` are in the template."""
 
-    message: type[EmotionEvent | NodeStatus | Telemetry | UpdateReport | Reply]
+    message: type[EmotionEvent | NodeStatus | Telemetry | UpdateReport | Reply | DeviceDiscovery]
     is_collected: bool = True
     """Whether collectors read it."""
+    is_optional: bool = False
+    """Whether a node does without it where the broker refuses it."""
     read_by: tuple[str, ...] = ()
     """MQTT users who read it beside them."""
 
@@ -123,6 +137,8 @@ class CommandTopic(Topic, frozen=True, kw_only=True):
     """The last part of the template."""
     sent_by: str
     """MQTT user who may tell it."""
+    also_sent_by: tuple[str, ...] = ()
+    """Others who may."""
     largest_bytes: int = 1024
     retained: bool = False
     rate: str = f"when an operator asks for it; expires after {COMMAND_EXPIRY_S} s"
@@ -178,7 +194,7 @@ STATUS: Final = NodeTopic(
     largest_bytes=2048,
     rate=f"on connect, on change, on stop; will, delayed {WILL_DELAY_S} s",
     meaning="what the node is and whether it is there",
-    read_by=(WATCHER_USER,),
+    read_by=(WATCHER_USER, HOME_ASSISTANT_USER),
 )
 EMOTION: Final = NodeTopic(
     name="emotion",
@@ -188,6 +204,7 @@ EMOTION: Final = NodeTopic(
     largest_bytes=1024,
     rate="on every change of the label and every 5 s while speech lasts; at most one a second",
     meaning="the decided label, its confidence and the latency of each stage",
+    read_by=(HOME_ASSISTANT_USER,),
 )
 TELEMETRY: Final = NodeTopic(
     name="telemetry",
@@ -197,6 +214,7 @@ TELEMETRY: Final = NodeTopic(
     largest_bytes=8192,
     rate="every 10 s",
     meaning="latency, windows by label, capture, drift, outbox, losses, load",
+    read_by=(HOME_ASSISTANT_USER,),
 )
 
 UPDATE: Final = NodeTopic(
@@ -207,7 +225,7 @@ UPDATE: Final = NodeTopic(
     largest_bytes=4096,
     rate="on every change of the state, and at most once a second while it downloads",
     meaning="which release the node is taking up, how far it is, and why it refused",
-    read_by=(WATCHER_USER,),
+    read_by=(WATCHER_USER, HOME_ASSISTANT_USER),
 )
 REPLY: Final = NodeTopic(
     name="reply",
@@ -219,6 +237,18 @@ REPLY: Final = NodeTopic(
     meaning="what the node makes of a command",
     is_collected=False,
     read_by=(RELEASE_USER, OPERATOR_USER),
+)
+DISCOVERY: Final = NodeTopic(
+    name="discovery",
+    template=f"{HOME_ASSISTANT_PREFIX}/device/{{site}}/{{node}}/config",
+    message=DeviceDiscovery,
+    retained=True,
+    largest_bytes=8192,
+    rate="on connect, and when Home Assistant says that it has started; not where it is switched off",
+    meaning="which entities Home Assistant is to show of the node; empty: none any more",
+    is_collected=False,
+    is_optional=True,
+    read_by=(HOME_ASSISTANT_USER,),
 )
 ROLLBACK: Final = CommandTopic(
     name="rollback",
@@ -234,6 +264,7 @@ MUTE: Final = CommandTopic(
     command=CommandName.MUTE,
     message=MuteCommand,
     sent_by=OPERATOR_USER,
+    also_sent_by=(HOME_ASSISTANT_USER,),
     meaning="close the microphone, or open it again",
 )
 THRESHOLD: Final = CommandTopic(
@@ -267,7 +298,7 @@ CHUNK: Final = ReleaseTopic(
     meaning="a part of a bundle, named by its digest; empty once it is withdrawn",
 )
 
-NODE_TOPICS: Final = (STATUS, EMOTION, TELEMETRY, UPDATE, REPLY)
+NODE_TOPICS: Final = (STATUS, EMOTION, TELEMETRY, UPDATE, REPLY, DISCOVERY)
 COMMAND_TOPICS: Final = (ROLLBACK, MUTE, THRESHOLD)
 RELEASE_TOPICS: Final = (METADATA, CHUNK)
 TABLE: Final[tuple[Topic, ...]] = (*NODE_TOPICS, *COMMAND_TOPICS, *RELEASE_TOPICS)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Final
 
 from broker.connection import Arrived, Event, Failed, Subscribed
-from broker.contract.errors import StoreError
-from broker.contract.topics import EMOTION, STATUS, TELEMETRY, UPDATE
+from broker.contract.errors import MessageError, StoreError
+from broker.contract.topics import EMOTION, STATUS, TELEMETRY, UPDATE, find
 from broker.link import Link
 from broker.settings import BrokerSettings
 from dashboard.collector.records import Store, Written, read_message
@@ -110,7 +110,7 @@ class Consumer:
         if not batch:
             return
         received_us = time.time_ns() // 1000
-        records = [read_message(each.topic, each.payload, received_us) for each in batch]
+        records = [read_message(each.topic, each.payload, received_us) for each in batch if not _is_taken_back(each)]
         while not stop.is_set():
             try:
                 written = self._store.write(records)
@@ -134,3 +134,11 @@ class Consumer:
             redelivered=self.totals.redelivered + written.redelivered,
             dead_letters=self.totals.dead_letters + written.dead_letters,
         )
+
+
+def _is_taken_back(event: Arrived) -> bool:
+    """Return whether a retained message was taken back, as a retired node's are: nothing to store."""
+    try:
+        return not event.payload and find(event.topic)[0].retained
+    except MessageError:
+        return False

@@ -6,6 +6,7 @@ from typing import Protocol
 import msgspec
 
 from broker.contract.commands import Reply
+from broker.contract.device import DeviceDiscovery
 from broker.contract.errors import MessageError
 from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry, decode
 from broker.contract.topics import NodeId, find
@@ -68,8 +69,8 @@ def read_message(topic: str, payload: bytes, received_us: int) -> Record | DeadL
         message = decode(payload, row.message, row.largest_bytes)
     except MessageError as error:
         return dead_letter(topic, payload, str(error), received_us)
-    if isinstance(message, Reply):
-        return dead_letter(topic, payload, "a collector stores no Reply", received_us)
+    if isinstance(message, Reply | DeviceDiscovery):
+        return dead_letter(topic, payload, f"a collector stores no {type(message).__name__}", received_us)
     return Record(node=node, message=message, received_us=received_us)
 
 

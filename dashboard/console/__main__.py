@@ -1,4 +1,4 @@
-"""`sottovoce-console`: shows nodes, emotions and latency in a browser, from the collector's store."""
+"""`sottovoce-console`: shows nodes, emotions and latency in a browser, and tells nodes what an operator wants."""
 
 import argparse
 import logging
@@ -12,6 +12,7 @@ from types import FrameType
 from broker.contract.errors import SettingsError, exit_with_one_line
 from broker.program import configure_logging, has_desktop
 from broker.settings import read_settings, secret
+from dashboard.console.orders import add_commands
 from dashboard.console.readings import NoStoreYetError, Reader
 from dashboard.console.settings import ConsoleSettings
 from dashboard.console.sqlite_reader import SqliteReader
@@ -31,10 +32,12 @@ def main() -> int:
     run.add_argument("--port", type=int, help="port to serve on, 0: any free one; 8080 unless the settings say else")
     run.add_argument("--no-browser", action="store_true", help="do not open a browser")
     run.add_argument("--verbose", action="store_true", help="log more")
+    run.set_defaults(run=_run)
+    add_commands(commands)
     arguments = parser.parse_args()
     configure_logging(verbose=arguments.verbose)
     signal.signal(signal.SIGTERM, _leave)
-    return exit_with_one_line("sottovoce-console", lambda: _run(arguments))
+    return exit_with_one_line("sottovoce-console", lambda: int(arguments.run(arguments)))
 
 
 def _run(arguments: argparse.Namespace) -> int:

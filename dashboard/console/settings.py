@@ -5,6 +5,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from broker.settings import BrokerSettings
+
 __all__ = ["ConsoleSettings", "InfluxSettings", "SqliteSettings"]
 
 
@@ -36,3 +38,5 @@ class ConsoleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     sqlite: SqliteSettings = SqliteSettings()
     influxdb: InfluxSettings | None = None
     """When it is there, it is read instead of SQLite."""
+    broker: BrokerSettings | None = None
+    """What `mute` and `threshold` send commands by, as the user `operator`; the page needs none."""

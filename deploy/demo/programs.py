@@ -118,6 +118,7 @@ class Programs:
             f'site = "{place.node.site}"\nnode = "{place.node.node}"\n{place.deployment}'
             f"drain_s = {_DRAIN_S}\n"
             f"[source]\n{place.source}"
+            "[clock]\ntrust = true\n"  # whoever tries the demo is not to set up a time server first
             f"[outbox]\npath = {_toml(self.folder / f'{name}.outbox.sqlite')}\n"
             "[telemetry]\ninterval_s = 5\n" + self._connection(str(place.node))
         )

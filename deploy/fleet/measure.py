@@ -16,16 +16,16 @@ import msgspec
 from broker.files import write_whole
 from deploy.fleet.machine import machine
 from deploy.fleet.releases import Releases, make_bundle
-from edge_node.node import load_pipeline
 from edge_node.ota.proof import prove
 from edge_node.ota.trust import ask
+from edge_node.parts import load_pipeline
 from edge_node.simulate.cost import Costs
 from edge_node.simulate.work import Behaviour
 
 __all__ = ["measure", "run"]
 
 _ANY_TIME_US: Final = 60_000_000
-_START: Final = "import edge_node.__main__; from edge_node.node import load_pipeline; load_pipeline(None)"
+_START: Final = "import edge_node.__main__; from edge_node.parts import load_pipeline; load_pipeline(None)"
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,7 +4,8 @@
     stdout:  one Line in JSON a second, or less often where nothing is fed
 
 Both models hear the same blocks, and their windows are paired by when they end. A stream that began before the trial
-did is entered where the old model has just ended a window, so that the new one's end when the old one's do.
+did is entered where the old model has just ended a window, so that the new one's end when the old one's do. What the
+node's speech gate refused, neither model judges.
 """
 
 import math
@@ -27,6 +28,7 @@ from broker.contract.updates import SCORE_BINS, TrialFigures
 from edge_node.classifier import Classifier
 from edge_node.ota.confined import begin, ran_out, within
 from edge_node.ota.proof import load, load_runtime
+from edge_node.ota.told import ToldGate
 from edge_node.pipeline import Heard, Pipeline
 from edge_node.sources import Block
 
@@ -54,6 +56,8 @@ class Fed(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     captured_ns: int
     gap: bool
     old: tuple[Decided, ...]
+    refused: tuple[float, ...] = ()
+    """Where those of its windows end that were loud enough, yet not speech."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,13 +89,14 @@ class Beside:
             classifier: it.
             windows: after how many the trial is over.
         """
-        self._pipeline = Pipeline(manifest, classifier)
+        self._pipeline = Pipeline(manifest, classifier, ToldGate(self._is_refused))
         self._reach_s = manifest.window.hop_samples / manifest.features.sample_rate_hz / 2
         self._most = windows
         self._rate_hz = 0
         self._fed_s = 0.0  # since the last gap
         self._begins_s: float | None = None  # where the new model's stream begins in the old one's; None: not known yet
         self._old: deque[Decided] = deque(maxlen=_MOST_WAITING)
+        self._refused: deque[float] = deque(maxlen=_MOST_WAITING)
         self._new: deque[_Window] = deque(maxlen=_MOST_WAITING)
         self._blocks = self._windows = self._agreed = 0
         self._took_us: list[int] = []
@@ -115,6 +120,7 @@ class Beside:
             self._forget()
         self._fed_s += len(samples) / fed.rate_hz
         self._old.extend(fed.old)
+        self._refused.extend(fed.refused)
         if self._begins_s is None and fed.old:
             end_s = fed.old[-1][0]
             self._begins_s = 0.0 if end_s <= self._fed_s + _INSTANT_S else end_s
@@ -157,6 +163,7 @@ class Beside:
 
     def _forget(self) -> None:
         self._old.clear()
+        self._refused.clear()
         self._new.clear()
         self._begins_s, self._fed_s = None, 0.0
 
@@ -176,14 +183,19 @@ class Beside:
             self._new.popleft()
             found = decided(self._old, window.end_s, self._reach_s)
             if found is not None:
-                self._count(window, found[1])
+                self._count(window, found)
 
-    def _count(self, window: _Window, old: Label | None) -> None:
+    def _is_refused(self, end_s: float) -> bool:
+        """Return whether the node's gate refused the window that ends here in the new model's stream."""
+        found = decided(self._old, end_s + (self._begins_s or 0.0), self._reach_s)
+        return found is not None and found[0] in self._refused
+
+    def _count(self, window: _Window, old: Decided) -> None:
         self._windows += 1
-        if window.decision is None:
+        if window.decision is None or old[0] in self._refused:
             return
         self._took_us.append(window.took_us)
-        self._agreed += window.decision.label == old
+        self._agreed += window.decision.label == old[1]
         self._scores[min(SCORE_BINS - 1, int(window.decision.confidence * SCORE_BINS))] += 1
         self._labels[window.decision.label] += 1
 

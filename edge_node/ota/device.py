@@ -14,6 +14,8 @@ from broker.connection import Connection
 from broker.contract.errors import BundleError, SottovoceError
 from broker.contract.offer import Offer
 from broker.contract.topics import NodeTopic
+from broker.contract.updates import UpdateReport
+from edge_node.clock import WallClock
 from edge_node.ota.child import Child, ChildError, Ending, Limits
 from edge_node.ota.folder import Folder
 from edge_node.ota.proof import prove
@@ -21,7 +23,6 @@ from edge_node.ota.record import Held
 from edge_node.ota.trial import Trial, TrialSpec
 from edge_node.ota.trust import ask
 from edge_node.settings import UpdateSettings
-from edge_node.telemetry import clock_synced
 
 if TYPE_CHECKING:
     from edge_node.ota.updater import Updater
@@ -54,19 +55,25 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 class Device:
     """The ports `Clock`, `Wire` and `Work` of one node. What takes time runs in a thread that stays with its child."""
 
-    def __init__(self, settings: UpdateSettings, folder: Folder, tell: Tell, change: Callable[[Change], None]) -> None:
+    def __init__(
+        self, settings: UpdateSettings, folder: Folder, clock: WallClock, tell: Tell, change: Callable[[Change], None]
+    ) -> None:
         """Begin without a connection.
 
         Args:
             settings: of the updates.
             folder: where bundles and metadata are.
+            clock: tells the time.
             tell: lets the updater hear of something, on its own thread.
             change: takes the model that is to run.
         """
-        self._settings, self._folder, self._tell, self._change = settings, folder, tell, change
+        self._settings, self._folder, self._clock = settings, folder, clock
+        self._tell, self._change = tell, change
         self.connection: Connection | None = None
         self.publish: Callable[[NodeTopic, msgspec.Struct], None] | None = None
         """Says something, now or when there is a connection; None: not yet."""
+        self.reported: UpdateReport | None = None
+        """What was said last about updates; None: nothing yet."""
         self.trial: Trial | None = None
         """That hears what the node hears."""
         self._proof: Child | None = None
@@ -77,7 +84,7 @@ class Device:
 
     def now_us(self) -> int:
         """Return the wall clock, µs since 1970, UTC."""
-        return time.time_ns() // 1000
+        return self._clock.now_us()
 
     def monotonic_s(self) -> float:
         """Return a clock that only goes forward, in seconds."""
@@ -85,7 +92,7 @@ class Device:
 
     def is_synced(self) -> bool:
         """Return whether the kernel, or the settings, say that the wall clock is right."""
-        return self._settings.clock == "trusted" or clock_synced()
+        return self._clock.is_synced()
 
     # --- wire
 
@@ -101,6 +108,8 @@ class Device:
 
     def say(self, row: NodeTopic, message: msgspec.Struct) -> None:
         """Publish by the node's connection."""
+        if isinstance(message, UpdateReport):
+            self.reported = message
         if self.publish is not None:
             self.publish(row, message)
 

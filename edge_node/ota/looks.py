@@ -66,7 +66,7 @@ class Looks:
 
     def _clock_problem(self) -> str | None:
         if not self._clock.is_synced():
-            return "waits: the clock is not synchronised; mend that, or say by update.clock that it can be trusted"
+            return "waits: the clock is not synchronised; mend that, or say by clock.trust that it is right"
         if self._clock.now_us() < self._floor_us():
             return "waits: the clock is earlier than when metadata were verified last"
         return None

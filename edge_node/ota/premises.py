@@ -1,17 +1,12 @@
-"""What must be there before a node's updates begin: a first root, and a folder that no other node uses."""
+"""What must be there before a node's updates begin: a first root, and a path that may be a folder's."""
 
-import fcntl
 import importlib.util
-import logging
-import os
 from pathlib import Path
 
 from broker.contract.errors import SettingsError
 from edge_node.settings import UpdateSettings
 
-__all__ = ["check_paths", "hold"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["check_paths"]
 
 
 def check_paths(settings: UpdateSettings) -> None:
@@ -34,34 +29,3 @@ def check_paths(settings: UpdateSettings) -> None:
     except OSError as error:
         msg = f"update.anchor {path}: {error.strerror}; name the 1.root.json that came with this node's certificate"
         raise SettingsError(msg) from error
-
-
-def hold(folder: Path) -> int | None:
-    """Return a descriptor that holds a folder for this process alone; None: the disk lets nobody hold it.
-
-    A disk that is read-only stops updates, never inference.
-
-    Raises:
-        SettingsError: another node has it.
-    """
-    descriptor = None
-    try:
-        descriptor = _opened(folder / ".lock")
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if descriptor is not None:
-            os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            msg = f"update.folder {folder}: another node uses it; each needs one of its own"
-            raise SettingsError(msg) from error
-        words = "cannot be held for this node alone, let no other use it"
-        _log.warning("update.folder %s: %s (%s)", folder, words, error.strerror)
-        return None
-    return descriptor
-
-
-def _opened(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:  # a lock can be held on what can only be read
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -24,15 +24,18 @@ from broker.contract.commands import Command
 from broker.contract.errors import BundleError, MessageError
 from broker.contract.messages import decode
 from broker.contract.topics import CHUNK, METADATA, ROLLBACK, NodeTopic, every_command
+from broker.contract.updates import UpdateReport
+from edge_node.clock import WallClock
+from edge_node.exclusive import hold
 from edge_node.ota.device import Change, Device
 from edge_node.ota.folder import Folder
-from edge_node.ota.premises import check_paths, hold
+from edge_node.ota.premises import check_paths
 from edge_node.ota.record import Held
-from edge_node.ota.sparing import Sparing
 from edge_node.ota.updater import Me, Updater
 from edge_node.pipeline import Heard
 from edge_node.settings import UpdateSettings
 from edge_node.sources import Block
+from edge_node.sparing import Sparing
 
 __all__ = ["Updates"]
 
@@ -48,7 +51,7 @@ _MOST_WAITING: Final = 256
 class Updates:
     """A node's updates, and the model that follows from them."""
 
-    def __init__(self, settings: UpdateSettings, me: Me) -> None:
+    def __init__(self, settings: UpdateSettings, me: Me, clock: WallClock) -> None:
         """Take up where the program left off; nothing is done before `start`.
 
         Raises:
@@ -59,13 +62,13 @@ class Updates:
         check_paths(settings)
         self._settings, self._node = settings, me.node
         self._folder = Folder(Path(settings.folder))
-        self._lock = hold(Path(settings.folder))
+        self._lock = hold(Path(settings.folder) / ".lock", f"update.folder {settings.folder}")
         self._inbox: queue.SimpleQueue[Callable[[Updater], None] | None] = queue.SimpleQueue()
         self._waiting: dict[int, Arrived] = {}  # by the number of the arrival
         self._numbers = itertools.count()
         self._sparing = Sparing()
         self._changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
-        self._device = Device(settings, self._folder, self._inbox.put, self._changes.put)
+        self._device = Device(settings, self._folder, clock, self._inbox.put, self._changes.put)
         self._updater = Updater(me, self._folder, self._device, self._device, self._device)
         self._runs: Held | None = None
         self._windows = 0
@@ -141,6 +144,16 @@ class Updates:
             number = next(self._numbers)
             self._waiting[number] = event
             self._inbox.put(lambda updater: self._take_arrival(updater, number))
+
+    @property
+    def thread(self) -> threading.Thread:
+        """The updates' own: while the program runs, it does not end."""
+        return self._thread
+
+    @property
+    def report(self) -> UpdateReport | None:
+        """What was said last; None: nothing yet."""
+        return self._device.reported
 
     def start(self, publish: Callable[[NodeTopic, msgspec.Struct], None]) -> None:
         """Begin; `publish` takes what is to be said."""

@@ -102,7 +102,7 @@ class Trial:
         self._now_s = self._child.now_s
         self._thread = threading.Thread(target=self._run, name="trial", daemon=True)
         # one thread appends and one takes: that needs no lock, for which the pipeline's thread might have to wait
-        self._queue: deque[tuple[Block, tuple[Decided, ...]]] = deque()
+        self._queue: deque[tuple[Block, tuple[Decided, ...], tuple[float, ...]]] = deque()
         self._overflowed = self._is_over = False
         self._ends_s = 0.0
         self._sent = 0
@@ -127,9 +127,8 @@ class Trial:
         if len(self._queue) >= self._most_blocks:
             self._overflowed = True
             return
-        self._queue.append(
-            (block, tuple((each.end_s, None if each.decision is None else each.decision.label) for each in heard))
-        )
+        old = tuple((each.end_s, None if each.decision is None else each.decision.label) for each in heard)
+        self._queue.append((block, old, tuple(each.end_s for each in heard if each.gated)))
 
     def figures(self) -> TrialFigures | None:
         """Return what was counted so far; None: the child is not ready yet."""
@@ -177,12 +176,19 @@ class Trial:
             return None
         if not self._queue:
             return b""
-        block, old = self._queue.popleft()
+        block, old, refused = self._queue.popleft()
         if self._line is None or self._sent == self._line.blocks:
             self._unanswered_since_s = self._now_s()
         self._sent += 1
         samples = np.ascontiguousarray(block.samples, dtype=np.float32).tobytes()
-        fed = Fed(samples=samples, rate_hz=block.rate_hz, captured_ns=block.captured_ns, gap=block.gap, old=old)
+        fed = Fed(
+            samples=samples,
+            rate_hz=block.rate_hz,
+            captured_ns=block.captured_ns,
+            gap=block.gap,
+            old=old,
+            refused=refused,
+        )
         data = msgspec.msgpack.encode(fed)
         return len(data).to_bytes(LENGTH_BYTES, "little") + data
 
@@ -203,7 +209,7 @@ class Trial:
 
     def _watch(self) -> None:
         if self._overflowed:
-            waiting_s = sum(len(block.samples) / block.rate_hz for block, _ in self._queue)
+            waiting_s = sum(len(block.samples) / block.rate_hz for block, *_ in self._queue)
             why = f"the model cannot keep up: {waiting_s:.0f} s of audio wait for it"
             raise _failed(why)
         is_answered = self._line is not None and self._line.blocks >= self._sent

@@ -16,6 +16,7 @@ from broker.contract.errors import BundleError, Refusal, SottovoceError, StoreEr
 from broker.contract.offer import Offer
 from broker.contract.topics import METADATA, REPLY
 from broker.contract.updates import TrialFigures, UpdateState
+from edge_node.answers import Answers
 from edge_node.ota import recall
 from edge_node.ota.ports import Clock, Files, Me, Wire, Work
 from edge_node.ota.record import Held, Record, settled
@@ -46,7 +47,7 @@ class Updater:
         """
         self._me, self._files, self._wire, self._clock = me, files, wire, clock
         self._walk = Walk(me, files, wire, work, clock)
-        self._answers = recall.Answers(me, clock)
+        self._answers = Answers(me.boot_id, clock)
         self._metadata_pause = Pause()
 
     # --- what a node asks
@@ -107,7 +108,7 @@ class Updater:
             return
         answer = recall.consider(self._me, self.record, self._clock, command)
         _log.info("update of %s: command rollback: %s", self._me.node, answer.words)
-        self._wire.say(REPLY, self._answers.put(command, answer))
+        self._wire.say(REPLY, self._answers.put(command, done=answer.is_done, words=answer.words))
         if answer.goes_back:
             self._walk.advance(Event.RECALLED, reason="an operator ordered this node back", command=command.id)
 

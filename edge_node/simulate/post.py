@@ -121,7 +121,7 @@ class Post:
         if not self._line.is_connected or self._is_leaving:
             return
         for each in self._notices.take(set(), is_connected=True):
-            payload = encode(each.message, each.row.largest_bytes)
+            payload = b"" if each.message is None else encode(each.message, each.row.largest_bytes)
             self._sent(_NO_ROW, each.topic, self._line.publish(each.topic, payload, retain=each.row.retained))
         for number, topic, payload in self._box.take(_IN_FLIGHT, self._is_closed):
             self._sent(number, topic, self._line.publish(topic, payload))

@@ -17,6 +17,7 @@ from broker.contract.topics import EMOTION, NodeId
 from dashboard.collector.records import Record
 from dashboard.collector.spool import Spool
 from dashboard.collector.sqlite_store import SqliteStore
+from edge_node.clock import WallClock
 from edge_node.outbox import Outbox, OutboxSettings
 
 EVENTS = 20_000
@@ -70,7 +71,9 @@ def main() -> int:
         spooled = rate(EVENTS, lambda: [spool.put(each) for each in batches])
         spool.close()
 
-        outbox = Outbox(OutboxSettings(path=str(folder / "outbox.sqlite"), most_rows=10 * EVENTS))
+        outbox = Outbox(
+            OutboxSettings(path=str(folder / "outbox.sqlite"), most_rows=10 * EVENTS), WallClock(trusted=True)
+        )
         put = rate(EVENTS // 4, lambda: [outbox.put(EMOTION, NODE, event) for _ in range(EVENTS // 4)])
         outbox.close()
 

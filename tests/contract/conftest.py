@@ -14,7 +14,9 @@ from broker.contract.commands import Reply
 from broker.contract.condition import Context, Quantiles
 from broker.contract.decision import CLASSES, DecisionSpec, Label
 from broker.contract.features import FeatureSpec, Normalisation
+from broker.contract.home_assistant import describe
 from broker.contract.messages import EmotionEvent, EventLatency, NodeStatus, Stage, StatusReason, Telemetry, Versions
+from broker.contract.topics import NodeId
 from broker.contract.updates import TrialFigures, UpdateReport, UpdateState
 from broker.contract.windows import WindowSpec
 
@@ -112,7 +114,9 @@ def messages(event: EmotionEvent) -> dict[str, Any]:
         done=False,
         words="there is no model to go back to",
     )
-    return {"status": status, "emotion": event, "telemetry": telemetry, "update": update, "reply": reply}
+    discovery = describe(NodeId("home", "kitchen"), status.versions, takes_updates=True)
+    said = {"status": status, "emotion": event, "telemetry": telemetry, "update": update, "reply": reply}
+    return {**said, "discovery": discovery}
 
 
 @pytest.fixture

@@ -291,6 +291,7 @@ def test_message_has_no_place_for_audio_text_or_identity(row: NodeTopic) -> None
         *("employees_present", "exemption", "notice_acknowledged", "capture", "problem", "thresholds", "throttled"),
         *("gated_windows", "clipped_windows", "level_dbfs", "drift"),
         *("channel", "release", "state", "progress", "trial", "command", "done", "words"),
+        *("device", "origin", "availability", "components"),  # names and templates, made before anything is heard
     }
 
 

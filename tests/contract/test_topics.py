@@ -17,10 +17,12 @@ from broker.contract import (
     commands,
     condition,
     decision,
+    device,
     drift,
     errors,
     features,
     generate,
+    home_assistant,
     mel,
     messages,
     pitch,
@@ -197,14 +199,19 @@ def test_access_rules_give_a_node_its_own_topics_collectors_all_and_releases_to_
     for command in COMMAND_TOPICS:
         assert rules.count(f"pattern read sottovoce/v1/command/%u/{command.command}") == 1
         assert f"topic write {command.every_node}" in rules[rules.index(f"user {command.sent_by}") :]
-        assert rules.count(f"topic write {command.every_node}") == 1
+        assert rules.count(f"topic write {command.every_node}") == 1 + len(command.also_sent_by)
     read_by = {row.name: row.read_by for row in NODE_TOPICS if row.read_by}
-    assert read_by == {"status": ("watcher",), "update": ("watcher",), "reply": ("release", "operator")}
-    assert [row.name for row in NODE_TOPICS if not row.is_collected] == ["reply"]
-    users, nodes = 5, len(NODE_TOPICS) + len(RELEASE_TOPICS) + len(COMMAND_TOPICS)
+    home = "homeassistant"
+    seen: dict[str, tuple[str, ...]] = dict.fromkeys(("status", "update"), ("watcher", home))
+    seen |= dict.fromkeys(("emotion", "telemetry", "discovery"), (home,))
+    assert read_by == seen | {"reply": ("release", "operator")}
+    assert [row.name for row in NODE_TOPICS if not row.is_collected] == ["reply", "discovery"]
+    births = [rules.count(f"pattern read {home}/status"), rules.count(f"topic write {home}/status")]
+    assert births == [1, 1]
+    users, nodes = 6, len(NODE_TOPICS) + len(RELEASE_TOPICS) + len(COMMAND_TOPICS)
     readers = sum(len(names) for names in read_by.values())
-    writers = len(RELEASE_TOPICS) + len(COMMAND_TOPICS)
-    assert len(rules) == nodes + users + 2 * (len(NODE_TOPICS) - 1) + writers + readers
+    writers = len(RELEASE_TOPICS) + sum(1 + len(command.also_sent_by) for command in COMMAND_TOPICS)
+    assert len(rules) == nodes + users + 2 * (len(NODE_TOPICS) - 2) + writers + readers + sum(births)
     assert rules.index("user one") > max(k for k, rule in enumerate(rules) if rule.startswith("pattern"))
     assert not [rule for rule in rules if "readwrite" in rule or "#" in rule]
 
@@ -242,8 +249,8 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
         (
             decision,
             (
-                "CLASSES MIN_INTERVAL_US REPEAT_INTERVAL_US UNCERTAIN_BOUNDS Announced Deciding Decision DecisionSpec Label "
-                "Probabilities advance break_off fall_silent level_dbfs with_thresholds"
+                "CLASSES MIN_INTERVAL_US REPEAT_INTERVAL_US UNCERTAIN_BOUNDS Announced Deciding Decision DecisionSpec "
+                "Label Probabilities advance break_off fall_silent level_dbfs with_thresholds"
             ),
         ),
         (drift, "divergence entropy"),
@@ -256,6 +263,8 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
         ),
         (features, "PAPER_FEATURES FeatureSpec Normalisation analyse assemble extract frame_count normalise"),
         (generate, "access_rules asyncapi main markdown_table schema"),
+        (device, "Availability Component Device DeviceDiscovery Origin"),
+        (home_assistant, "FRESH_S birth_topic describe discovery_topic"),
         (mel, "dct hann mel_filters mel_power"),
         (
             messages,
@@ -276,7 +285,8 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
         (
             topics,
             (
-                "CHUNK COMMAND_TOPICS EMOTION LARGEST_RETAINED_BYTES METADATA MUTE NODE_TOPICS OPERATOR_USER "
+                "CHUNK COMMAND_TOPICS DISCOVERY EMOTION HOME_ASSISTANT_PREFIX HOME_ASSISTANT_STATUS "
+                "HOME_ASSISTANT_USER LARGEST_RETAINED_BYTES METADATA MUTE NODE_TOPICS OPERATOR_USER "
                 "RELEASE_TOPICS RELEASE_USER REPLY ROLLBACK STATUS TABLE TELEMETRY THRESHOLD UPDATE WATCHER_USER "
                 "WILL_DELAY_S CommandTopic NodeId NodeTopic ReleaseTopic Topic every_command find find_command"
             ),

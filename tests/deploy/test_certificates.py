@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from broker.contract.topics import OPERATOR_USER, RELEASE_USER, WATCHER_USER
+
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -58,6 +60,14 @@ def test_certificates_later_client_is_of_the_same_authority(made: Path, run: Run
     _openssl("verify", "-x509_strict", "-CAfile", made / "ca.crt", made / "home.bedroom.crt")
     with pytest.raises(subprocess.CalledProcessError):
         _openssl("x509", "-in", made / "home.bedroom.crt", "-noout", "-checkend", str(31 * 86_400))
+
+
+def test_certificates_are_made_for_every_user_of_the_broker(made: Path, run: Run) -> None:
+    done = run(*(f"--client={user}" for user in (RELEASE_USER, WATCHER_USER, OPERATOR_USER)))
+    assert done.returncode == 0
+    for user in (RELEASE_USER, WATCHER_USER, OPERATOR_USER):
+        subject = _openssl("x509", "-in", made / f"{user}.crt", "-noout", "-subject", "-nameopt", "RFC2253")
+        assert subject == f"subject=CN={user}\n"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ HARDENED = {
     "SystemCallFilter": ["@system-service", "~@privileged @resources"],
 }
 
-services = pytest.mark.parametrize("name", sorted(path.name for path in UNITS.glob("*.service")))
+services = pytest.mark.parametrize("name", sorted(path.name for path in UNITS.glob("sottovoce-release*.service")))
 
 
 def _read(name: str) -> dict[str, list[str]]:
@@ -145,10 +145,10 @@ def test_units_are_accepted_by_systemd(tmp_path: Path) -> None:
     program = tmp_path / "sottovoce-release"
     program.write_text("#!/bin/sh\n", encoding="utf-8")
     program.chmod(0o755)
-    for path in UNITS.iterdir():
+    for path in UNITS.glob("sottovoce-release*"):
         made = tmp_path / path.name.replace("@.", "@some-unit.")
         made.write_text(path.read_text(encoding="utf-8").replace(PROGRAM, str(program)), encoding="utf-8")
     units = sorted([*tmp_path.glob("*.service"), *tmp_path.glob("*.timer")])
-    assert len(units) == len(list(UNITS.iterdir())) == 5
+    assert len(units) == len(list(UNITS.glob("sottovoce-release*"))) == 5
     done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

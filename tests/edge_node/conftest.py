@@ -5,15 +5,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
 from hypothesis import settings
 
 from broker.contract.bundle import Bundle, read_bundle
+from broker.contract.condition import CaptureReport, CaptureState, Context
 from broker.contract.decision import Label
-from broker.contract.messages import EmotionEvent, EventLatency
+from broker.contract.messages import EmotionEvent, EventLatency, NodeStatus, StatusReason, Versions
+from edge_node.clock import WallClock
+from edge_node.local_messages import BrokerReport, Report
 from edge_node.models import factory_bundle
 from edge_node.outbox import Outbox, OutboxSettings
 
@@ -87,7 +92,7 @@ def open_outbox(request: pytest.FixtureRequest) -> Callable[[OutboxSettings], Ou
     """Open an outbox that is closed when the test is over."""
 
     def opened(settings: OutboxSettings) -> Outbox:
-        outbox = Outbox(settings)
+        outbox = Outbox(settings, WallClock(trusted=True))
         request.addfinalizer(outbox.close)
         return outbox
 
@@ -110,5 +115,41 @@ def draft() -> Callable[[int], EmotionEvent]:
             model="factory/1",
             latency_us=EventLatency(capture=1, resample=1, features=1, inference=1, decision=1, total=1),
         )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_report() -> Callable[..., Report]:
+    """Make what a running node says at its local socket; what is named is changed."""
+
+    def make(**changes: Any) -> Report:
+        status = NodeStatus(
+            boot_id="0123456789abcdef",
+            time_us=1_790_000_000_000_000,
+            online=True,
+            reason=StatusReason.BIRTH,
+            versions=Versions(sottovoce="0.1.0", python="3.11.2", litert="2.3.0"),
+            model="factory/1",
+            context=Context.HOME,
+            employees_present=False,
+            source="microphone: USB",
+            muted=False,
+            clock_synced=True,
+        )
+        report = Report(
+            node="home/kitchen",
+            pid=1,
+            folder="/var/lib/sottovoce",
+            uptime_s=3_600.0,
+            status=status,
+            capture=CaptureReport(state=CaptureState.LISTENING),
+            broker=BrokerReport(where="broker.lan:8883", connected_s=3_590.0, connects=1, attempts=0, problem=None),
+            hop_us=500_000,
+            telemetry=None,
+            update=None,
+            remarks=(),
+        )
+        return msgspec.structs.replace(report, **changes)
 
     return make

@@ -12,6 +12,9 @@ from broker.contract.messages import Telemetry, decode
 from broker.contract.topics import EMOTION, TELEMETRY, find
 from broker.local import free_port
 from broker.settings import BrokerSettings
+from edge_node.clock import ClockSettings, WallClock
+from edge_node.deployment import DeploymentSettings
+from edge_node.gate import GateSettings
 from edge_node.node import Node
 from edge_node.outbox import Outbox, OutboxSettings
 from edge_node.settings import NodeSettings, SourceSettings
@@ -23,16 +26,18 @@ def settings(box: OutboxSettings, recording: Path) -> NodeSettings:
     return NodeSettings(
         site="home",
         node="kitchen",
-        context=Context.HOME,
+        deployment=DeploymentSettings(context=Context.HOME, employees_present=False),
         drain_s=0,
         source=SourceSettings(kind="replay", paths=(str(recording),), repeat=False, real_time=False),
         broker=BrokerSettings(host="127.0.0.1", port=free_port(), tls=False),
         outbox=box,
+        clock=ClockSettings(trust=True),
+        gate=GateSettings(enabled=False),  # the recording is a signal, not a voice
     )
 
 
 def _payloads(box: OutboxSettings) -> list[tuple[str, bytes]]:
-    outbox = Outbox(box)
+    outbox = Outbox(box, WallClock(trusted=True))
     rows = [(row.topic, row.payload) for row in outbox.waiting(100_000)]
     outbox.close()
     return rows
@@ -41,7 +46,7 @@ def _payloads(box: OutboxSettings) -> list[tuple[str, bytes]]:
 def test_node_without_broker_keeps_all_in_the_outbox(settings: NodeSettings) -> None:
     assert not Node(settings).run(threading.Event())
     rows = _payloads(settings.outbox)
-    messages = [decode(payload, find(topic)[0].message, 4_096) for topic, payload in rows]
+    messages = [decode(payload, find(topic)[0].message, 8_192) for topic, payload in rows]
     telemetry = [each for each in messages if isinstance(each, Telemetry)]
     seqs = [json.loads(payload)["seq"] for topic, payload in rows if find(topic)[0] is EMOTION]
     assert seqs == list(range(1, len(seqs) + 1))
@@ -58,12 +63,12 @@ def test_node_disk_full_goes_on_and_counts_what_was_refused(
     before = _payloads(settings.outbox)
     events = sum(find(topic)[0] is EMOTION for topic, _ in before)
     node = Node(settings)
-    node._outbox._run("PRAGMA max_page_count = 1")  # SQLite takes it as: not one page more than there are
+    node._telling._outbox._run("PRAGMA max_page_count = 1")  # SQLite takes it as: not one page more than there are
     with caplog.at_level(logging.ERROR):
         assert not node.run(threading.Event())
     after = _payloads(settings.outbox)
     assert after[: len(before)] == before
     assert caplog.text.count("free the disk; events are lost until then") >= 1
     stored = sum(find(topic)[0] is EMOTION for topic, _ in after) - events
-    assert node._meter.refused_events > 0
-    assert stored + node._meter.refused_events == events  # the same recording is worth the same events
+    assert node._telling._meter.refused_events > 0
+    assert stored + node._telling._meter.refused_events == events  # the same recording is worth the same events

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.contract.bundle import Bundle
-from broker.contract.decision import MIN_INTERVAL_US, decide, level_dbfs, smooth
-from broker.contract.errors import BundleError
+from broker.contract.condition import Thresholds
+from broker.contract.decision import MIN_INTERVAL_US, Deciding, Label, advance, fall_silent, level_dbfs
+from broker.contract.errors import BundleError, SettingsError
 from broker.contract.features import extract
 from edge_node.classifier import Classifier, verify
 from edge_node.pipeline import Heard, Pipeline
@@ -19,6 +20,7 @@ from edge_node.replay import read_recording
 from edge_node.sources import Block
 
 Make = Callable[[], Pipeline]
+RULES = {"smoothing": 0.5, "margin": 0.05, "hold_us": 1_000_000, "confirm_windows": 2}
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +30,8 @@ def classifier(factory: Bundle) -> Classifier:
 
 @pytest.fixture(scope="module")
 def make(factory: Bundle, classifier: Classifier) -> Make:
-    """A pipeline that smooths, with a clock that stands still: only the audio's own time counts."""
-    decision = msgspec.structs.replace(factory.manifest.decision, smoothing=0.5)
+    """A pipeline with every rule of the decision, and a clock that stands still: only the audio's own time counts."""
+    decision = msgspec.structs.replace(factory.manifest.decision, **RULES)
     manifest = msgspec.structs.replace(factory.manifest, decision=decision)
     return lambda: Pipeline(manifest, classifier, clock_ns=lambda: 0)
 
@@ -91,17 +93,17 @@ def test_pipeline_agrees_with_the_contracts_functions(
     spec, manifest = factory.manifest.window, factory.manifest
     heard = _hear(make(), _cut(samples, rate_hz, []))
     assert len(heard) == 1 + (len(samples) - spec.length_samples) // spec.hop_samples
-    smoothed = None
+    state, rules = Deciding(), msgspec.structs.replace(manifest.decision, **RULES)
     for k, each in enumerate(heard[:10]):
         window = samples[k * spec.hop_samples : k * spec.hop_samples + spec.length_samples]
         assert each.level_dbfs == pytest.approx(level_dbfs(window), abs=1e-6)
         probabilities = classifier.run(extract(window, manifest.features, manifest.normalisation))
         assert each.probabilities == pytest.approx(probabilities.tolist(), abs=1e-3)
-        smoothed = smooth(smoothed, probabilities, msgspec.structs.replace(manifest.decision, smoothing=0.5))
-        decision = decide(smoothed, manifest.decision)
+        state = advance(state, probabilities.tolist(), round(each.end_s * 1e6), rules)
         assert each.decision is not None
-        assert each.decision.label == decision.label
-        assert each.decision.confidence == pytest.approx(decision.confidence, abs=1e-3)
+        assert state.decision is not None
+        assert (each.decision.label, each.is_event) == (state.decision.label, state.is_event)
+        assert each.decision.confidence == pytest.approx(state.decision.confidence, abs=1e-3)
 
 
 def test_pipeline_after_silence_hears_what_the_contracts_functions_hear(
@@ -113,11 +115,47 @@ def test_pipeline_after_silence_hears_what_the_contracts_functions_hear(
     samples = np.concatenate([*words, np.zeros(80_000)]).astype(np.float32)
     heard = _hear(make(), _cut(samples, 16_000, []))
     assert 5 < [each.decision for each in heard].count(None) < len(heard) - 10
+    state, rules = Deciding(), msgspec.structs.replace(manifest.decision, **RULES)
     for k, each in enumerate(heard):
+        if each.probabilities is None:
+            state = fall_silent(state)
+        else:
+            state = advance(state, each.probabilities, round(each.end_s * 1e6), rules)
+        assert (each.decision, each.is_event) == (state.decision, state.is_event)
         if each.probabilities is not None:
             window = samples[k * spec.hop_samples : k * spec.hop_samples + spec.length_samples]
             expected = classifier.run(extract(window, manifest.features, manifest.normalisation))
             assert each.probabilities == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+def test_pipeline_events_do_not_depend_on_how_evenly_blocks_come(make: Make) -> None:
+    """A sound card's times tremble; two windows are still just so far apart as their samples."""
+    rng = np.random.default_rng(3)
+    samples = (0.2 * rng.standard_normal(16_000 * 30)).astype(np.float32)
+    samples *= (np.sin(np.arange(len(samples)) / 30_000) > 0) * 0.9 + 0.1
+    told = []
+    for jitter_ns in (0, 3_000_000):
+        blocks = (
+            msgspec.structs.replace(block, captured_ns=block.captured_ns + int(rng.integers(-1, 2)) * jitter_ns)
+            for block in _cut(samples, 16_000, [])
+        )
+        told.append([(each.decision, each.is_event) for each in _hear(make(), blocks)])
+    assert told[0] == told[1]
+    assert sum(is_event for _, is_event in told[0]) > 3
+
+
+def test_pipeline_is_tuned_from_the_next_window_on_within_bounds(make: Make, factory: Bundle) -> None:
+    pipeline, rate_hz = make(), factory.manifest.features.sample_rate_hz
+    rng = np.random.default_rng(4)
+    noise = (0.1 * rng.standard_normal(10 * rate_hz)).astype(np.float32)
+    before = [each.decision.label for each in _hear(pipeline, _cut(noise, rate_hz, [])) if each.decision]
+    assert before[-1] is not Label.UNCERTAIN
+    pipeline.tune(Thresholds(uncertain_below=0.95, speech_above=0.5))
+    after = [each.decision.label for each in _hear(pipeline, _cut(noise, rate_hz, [])) if each.decision]
+    assert after[-1] is Label.UNCERTAIN
+    with pytest.raises(SettingsError, match="uncertain_below"):
+        pipeline.tune(Thresholds(uncertain_below=0.99, speech_above=0.5))
+    assert {each.decision.label for each in _hear(pipeline, _cut(noise, rate_hz, [])) if each.decision} == {after[-1]}
 
 
 def test_pipeline_gap_resets_window_and_smoothing(make: Make, factory: Bundle) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_classify_json_is_one_object(program: Run, recording: Path, factory: Bun
     assert (timeline["file"], timeline["model"]) == (str(recording), factory.manifest.identity)
     assert len(timeline["windows"]) == 1 + (30 * rate_hz - spec.length_samples) // spec.hop_samples
     assert sum(timeline["shares"].values()) == pytest.approx(1, abs=1e-3)
-    assert timeline["shares"].keys() == {*Label, "silence"}
+    assert timeline["shares"].keys() == {*Label, "silence", "no speech"}
     for window in timeline["windows"]:
         assert window["end_s"] - window["start_s"] == pytest.approx(timeline["window_s"])
         assert window["label"] in {*Label, None}
@@ -193,10 +194,21 @@ def _no_microphone(program: Run) -> None:
 
 
 @pytest.mark.usefixtures("_no_microphone")
-def test_run_without_a_microphone_is_exit_3(program: Run, one_line: OneLine, tmp_path: Path) -> None:
-    one_line(program("run", "--config", _config(tmp_path, "")), 3, "the default microphone", "connect one")
-    named = _config(tmp_path, '[source]\ndevice = "theremin"\n')
-    one_line(program("run", "--config", named), 3, "'theremin'", "sottovoce-node devices")
+@pytest.mark.parametrize(("device", "named"), [("", "the default microphone"), ("theremin", "'theremin'")])
+def test_run_without_a_microphone_says_so_once_and_waits_for_it(device: str, named: str, tmp_path: Path) -> None:
+    config = _config(tmp_path, f'[source]\ndevice = "{device}"\n' if device else "")
+    command = [sys.executable, "-m", "edge_node", "run", "--config", config]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as node:
+        assert node.stderr is not None
+        said = next(line for line in node.stderr if "edge_node.capture" in line)
+        time.sleep(3)  # three attempts or more
+        node.terminate()
+        more = [line for line in node.stderr if "edge_node.capture" in line]
+    assert "WARNING" in said
+    assert named in said
+    assert "sottovoce-node devices" in said
+    assert more == []
+    assert node.returncode == 0
 
 
 @pytest.mark.usefixtures("_no_microphone")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
@@ -20,10 +21,12 @@ from broker.connection import Arrived, Opened, Subscribed
 from broker.contract.condition import Context
 from broker.contract.errors import LinkError, MessageError
 from broker.contract.messages import EmotionEvent, NodeStatus, StatusReason, Versions
-from broker.contract.topics import EMOTION, LARGEST_RETAINED_BYTES, STATUS, TELEMETRY, NodeId
+from broker.contract.topics import EMOTION, LARGEST_RETAINED_BYTES, STATUS, TELEMETRY, UPDATE, NodeId
+from broker.contract.updates import UpdateReport, UpdateState
 from broker.link import Link
 from broker.local import LocalBroker
 from broker.settings import BrokerSettings
+from edge_node.clock import WallClock
 from edge_node.outbox import Outbox, OutboxSettings
 from edge_node.publisher import Publisher
 from edge_node.telemetry import Meter
@@ -31,6 +34,7 @@ from edge_node.telemetry import Meter
 Draft = Callable[[int], EmotionEvent]
 Open = Callable[[OutboxSettings], Outbox]
 NODE = NodeId("home", "kitchen")
+CLOCK = WallClock(trusted=True)
 FORMER = NodeId("home", "bathroom")
 WAIT_S = 15.0
 
@@ -115,8 +119,11 @@ class Site:
         self._request.addfinalizer(listener.stop)
         return listener
 
-    def publish(self, box: OutboxSettings, status: Callable[[StatusReason], NodeStatus] = _status) -> Publisher:
-        publisher = Publisher(NODE, self.settings(str(NODE)), box, status=status, meter=Meter())
+    def publish(
+        self, box: OutboxSettings, status: Callable[[StatusReason], NodeStatus] = _status, clock: WallClock = CLOCK
+    ) -> Publisher:
+        outbox = Outbox(box, clock)
+        publisher = Publisher(NODE, self.settings(str(NODE)), outbox, status=status, meter=Meter())
         publisher.start()
         return publisher
 
@@ -257,8 +264,6 @@ def test_publisher_disk_that_fails_for_a_while_delivers_afterwards(
 
 def test_publisher_status_that_breaks_the_contract_is_told_at_once(site: Site, box: OutboxSettings) -> None:
     def bad(reason: StatusReason) -> NodeStatus:
-        import msgspec
-
         return msgspec.structs.replace(_status(reason), source="")
 
     with pytest.raises(MessageError, match="source"):
@@ -419,3 +424,151 @@ def test_publisher_whose_link_fails_says_so_at_the_next_event(
 
     _until(is_told, "the pipeline's thread hears of it")
     publisher.stop(0)
+
+
+# --- after an outage, and before the clock is right
+
+
+def test_publisher_empties_the_outbox_no_faster_than_it_may(
+    site: Site, tmp_path: Path, open_outbox: Open, draft: Draft
+) -> None:
+    box = OutboxSettings(path=str(tmp_path / "o.sqlite"), drain_per_s=50)
+    outbox = open_outbox(box)
+    for _ in range(80):
+        outbox.put(EMOTION, NODE, draft)
+    listener = site.listen()
+    began = time.monotonic()
+    publisher = site.publish(box)
+    _until(lambda: len(listener.seqs(EMOTION.at(NODE))) == 80, "delivered")
+    assert time.monotonic() - began > (80 - 20) / 50  # a few at once, and then the rate
+    assert listener.seqs(EMOTION.at(NODE)) == list(range(1, 81))
+    assert publisher.stop(WAIT_S)
+
+
+def test_publisher_after_an_outage_tells_how_things_stand_before_what_happened(
+    site: Site, tmp_path: Path, open_outbox: Open, draft: Draft
+) -> None:
+    """The status and retained notices are the newest there are, whatever waits in the outbox."""
+    box = OutboxSettings(path=str(tmp_path / "o.sqlite"), drain_per_s=20)
+    outbox = open_outbox(box)
+    for _ in range(100):
+        outbox.put(EMOTION, NODE, draft)
+    listener = site.listen()
+    publisher = site.publish(box)
+    report = UpdateReport(
+        boot_id="0123456789abcdef", time_us=1, release=None, state=UpdateState.IDLE, reason="", progress=0
+    )
+    publisher.say(UPDATE, report)  # before there is a connection
+    _until(lambda: len(listener.seqs(EMOTION.at(NODE))) >= 30, "the outbox drains")
+    assert [each.topic for each in listener.arrived][:3] == [STATUS.at(NODE), UPDATE.at(NODE), EMOTION.at(NODE)]
+    publisher.say(UPDATE, msgspec.structs.replace(report, time_us=2))
+    _until(lambda: sum(each.topic == UPDATE.at(NODE) for each in listener.arrived) == 2, "what is said meanwhile")
+    assert len(listener.seqs(EMOTION.at(NODE))) < 100
+    publisher.stop(0)
+
+
+def test_publisher_while_nobody_knows_the_time_says_so_and_delivers_when_somebody_does(
+    site: Site, box: OutboxSettings, request: pytest.FixtureRequest, draft: Draft
+) -> None:
+    synced = threading.Event()
+    clock = WallClock(trusted=False, ask_kernel=synced.is_set)
+    outbox = Outbox(box, clock)
+    request.addfinalizer(outbox.close)
+    for _ in range(120):
+        outbox.put(EMOTION, NODE, draft)
+    listener = site.listen()
+    publisher = site.publish(box, clock=clock)
+    _until(lambda: listener.reasons() == ["birth"], "the status waits for nothing")
+    assert listener.seqs(EMOTION.at(NODE)) == []
+    synced.set()
+    _until(lambda: len(listener.seqs(EMOTION.at(NODE))) == 120, "dated and delivered")
+    assert listener.seqs(EMOTION.at(NODE)) == list(range(1, 121))
+    now_us = time.time_ns() // 1000
+    events = [json.loads(each.payload) for each in listener.arrived if each.topic == EMOTION.at(NODE)]
+    assert all(event["clock_synced"] and 0 <= now_us - event["time_us"] < 60_000_000 for event in events)
+    assert publisher.stop(WAIT_S)
+
+
+def test_publisher_stopped_before_anybody_knows_the_time_says_goodbye_and_leaves_what_waits(
+    site: Site, box: OutboxSettings, request: pytest.FixtureRequest, draft: Draft
+) -> None:
+    clock = WallClock(trusted=False, ask_kernel=lambda: False)
+    outbox = Outbox(box, clock)
+    request.addfinalizer(outbox.close)
+    outbox.put(EMOTION, NODE, draft)
+    listener = site.listen(STATUS.every_node)
+    publisher = site.publish(box, clock=clock)
+    _until(lambda: listener.reasons() == ["birth"], "the node is online")
+    began = time.monotonic()
+    assert not publisher.stop(WAIT_S)
+    assert time.monotonic() - began < WAIT_S / 2  # it waits for no time server
+    _until(lambda: listener.reasons() == ["birth", "stopped"], "the goodbye")
+    assert outbox.depth() == 1
+
+
+def test_publisher_file_that_is_removed_stops_nothing(
+    site: Site, box: OutboxSettings, request: pytest.FixtureRequest, draft: Draft, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = Outbox(box, CLOCK, alone=True)
+    request.addfinalizer(outbox.close)
+    listener = site.listen()
+    publisher = site.publish(box)
+    publisher.stored(outbox.put(EMOTION, NODE, draft))
+    _until(lambda: listener.seqs(EMOTION.at(NODE)) == [1], "the first is delivered")
+    site.broker.kill()
+    publisher.stored(outbox.put(EMOTION, NODE, draft))
+    Path(box.path).unlink()
+    publisher.stored(outbox.put(EMOTION, NODE, draft))
+    site.broker.start()
+    _until(lambda: {1, 2, 3} <= set(listener.seqs(EMOTION.at(NODE))), "all of them are delivered")
+    assert publisher.stop(WAIT_S)
+    errors = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert "removed while in use" in errors[0]
+
+
+class Waits:
+    """Seconds that pass at once, and are written down; the last of them never ends."""
+
+    def __init__(self, link: Link, total_s: float) -> None:
+        self.waits: list[float] = []
+        self.is_over = threading.Event()
+        self._link, self._total_s = link, total_s
+        link.wait = self._wait
+
+    def _wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        if sum(self.waits) >= self._total_s:
+            self.is_over.set()
+            self._link._stopping.wait()
+
+
+@pytest.mark.parametrize("answer", ["refuses", "hangs up"])
+def test_link_hour_without_a_broker_is_no_storm_and_fills_no_log(answer: str, caplog: pytest.LogCaptureFixture) -> None:
+    """One attempt to each step of the back-off, drawn at random, at most a minute apart."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if answer == "refuses":
+            server.close()
+        else:
+            threading.Thread(target=_hang_up, args=(server,), daemon=True).start()
+        events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        link = Link(BrokerSettings(host="127.0.0.1", port=port, tls=False), "node", events=events)
+        hour = Waits(link, 3_600)
+        link.start()
+        assert hour.is_over.wait(60)
+        link.stop()
+    steps = [min(60.0, 2.0**step) for step in range(len(hour.waits))]
+    assert all(bound / 2 <= wait <= bound for wait, bound in zip(hour.waits, steps, strict=True))
+    assert 60 <= len(hour.waits) <= 126
+    assert len({round(wait, 3) for wait in hour.waits[6:]}) > len(hour.waits) / 2  # a fleet does not come in step
+    assert len(caplog.records) <= 2, caplog.text
+    assert events.empty()
+
+
+def _hang_up(server: socket.socket) -> None:
+    while True:
+        try:
+            server.accept()[0].close()
+        except OSError:
+            return

@@ -8,14 +8,16 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
 
+from broker.contract.condition import CaptureProblem
 from broker.contract.errors import AudioError
-from edge_node.microphone import BlockQueue
+from edge_node.block_queue import BlockQueue, listen
 from edge_node.replay import Replay, read_recording
-from edge_node.sources import Block
+from edge_node.sources import Block, SourceError
 
 WriteAudio = Callable[..., Path]
 RATE_HZ = 16_000
@@ -208,6 +210,62 @@ def test_block_queue_loss_in_the_device_is_a_gap_and_counted() -> None:
     blocks.put(_numbered(3))
     assert [blocks.get(0).gap for _ in range(3)] == [False, True, False]
     assert blocks.dropped_blocks == 1
+
+
+def test_block_queue_loss_before_the_first_block_is_none() -> None:
+    blocks = BlockQueue(3, dropped_blocks=7)
+    blocks.put(_numbered(1), lost_before=True)
+    assert (blocks.get(0).gap, blocks.dropped_blocks) == (False, 7)
+
+
+class Hurry:
+    """A clock that passes a second each time it is read."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += 1
+        return self.now_s
+
+
+@pytest.mark.parametrize(
+    ("is_active", "is_broken", "problem"),
+    [
+        (False, False, CaptureProblem.LOST),
+        (True, False, CaptureProblem.STALLED),
+        (True, True, CaptureProblem.UNUSABLE),
+    ],
+)
+def test_device_that_delivers_nothing_of_use_is_given_up(
+    *, is_active: bool, is_broken: bool, problem: CaptureProblem
+) -> None:
+    blocks = BlockQueue(9)
+    for k in (1, 2):
+        blocks.put(_numbered(k))
+    if is_broken:
+        for k in range(3, 10):
+            blocks.put(msgspec.structs.replace(_numbered(k), samples=np.array([0, np.nan], np.float32)))
+    heard: list[Block | None] = []
+    with pytest.raises(SourceError, match="microphone: simulated: ") as caught:
+        heard.extend(listen(blocks, "microphone: simulated", lambda: is_active, threading.Event(), Hurry()))
+    assert caught.value.problem is problem
+    assert [block.captured_ns for block in heard if block is not None] == [1, 2]  # what there was is heard first
+    assert (None in heard) == is_active
+    assert (blocks.dropped_blocks > 0) == is_broken
+
+
+def test_device_with_a_broken_block_in_between_leaves_a_gap() -> None:
+    blocks, stop = BlockQueue(9), threading.Event()
+    for k in (1, 2, 3):
+        bad = np.array([np.inf, 0, -np.inf], np.float32)
+        blocks.put(msgspec.structs.replace(_numbered(k), samples=bad) if k == 2 else _numbered(k))
+    heard = listen(blocks, "microphone: simulated", lambda: True, stop)
+    assert [(each.captured_ns, each.gap) for each in (next(heard), next(heard), next(heard)) if each is not None] == [
+        (1, False),
+        (3, True),
+    ]
+    stop.set()
+    assert list(heard) == []
 
 
 def test_block_queue_two_threads_every_block_is_got_or_counted() -> None:

@@ -2,15 +2,38 @@
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.contract.decision import Label
+from broker.contract.condition import LATENCY_BOUNDS_US
+from broker.contract.decision import Decision, Label
 from broker.contract.messages import Stage
-from edge_node.telemetry import Meter, clock_synced, quantiles, rss_bytes, temperature_c
+from edge_node.pipeline import Heard
+from edge_node.telemetry import Meter, is_throttled, quantiles, rss_bytes, temperature_c
+
+
+def heard(
+    label: Label | None,
+    *,
+    gated: bool = False,
+    clipped: bool = False,
+    level_dbfs: float = -30.0,
+    probabilities: tuple[float, ...] = (0.2, 0.5, 0.3),
+) -> Heard:
+    """Return what a window came to; None: it is not classified."""
+    return Heard(
+        end_s=3.0,
+        level_dbfs=level_dbfs,
+        decided_ns=0,
+        gated=gated,
+        clipped=clipped,
+        probabilities=None if label is None else probabilities,
+        decision=None if label is None else Decision(label=label, confidence=0.5),
+    )
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=300))
@@ -29,18 +52,60 @@ def test_quantiles_of_one_figure_are_that_figure() -> None:
 def test_meter_counts_each_window_once_and_starts_anew() -> None:
     meter = Meter()
     for label in (Label.NEUTRAL, Label.NEUTRAL, Label.UNCERTAIN, None):
-        meter.decided(label)
+        meter.heard(heard(label))
+    meter.heard(heard(None, gated=True))
+    meter.heard(heard(None, clipped=True, level_dbfs=float("-inf")))
     meter.took(Stage.FEATURES, 500)
     meter.took(Stage.FEATURES, -3)
     reading = meter.read()
     assert reading.windows == {Label.PLEASANT: 0, Label.NEUTRAL: 2, Label.UNPLEASANT: 0, Label.UNCERTAIN: 1}
-    assert reading.silent_windows == 1
+    assert (reading.silent_windows, reading.gated_windows, reading.clipped_windows) == (2, 1, 1)
+    assert reading.level_dbfs == -30  # digital silence has none
     assert reading.latency_us.keys() == {Stage.FEATURES}
     assert reading.latency_us[Stage.FEATURES].count == 2
     assert reading.latency_us[Stage.FEATURES].p50 == 250  # a clock that went back counts as 0
     empty = meter.read()
-    assert sum(empty.windows.values()) == empty.silent_windows == len(empty.latency_us) == 0
+    assert sum(empty.windows.values()) == empty.silent_windows == empty.gated_windows == len(empty.latency_us) == 0
+    assert (empty.level_dbfs, empty.drift) == (None, None)
     assert empty.interval_us >= 1
+
+
+def test_quantiles_histogram_has_each_figure_in_one_bin_and_no_empty_end() -> None:
+    bounds = LATENCY_BOUNDS_US
+    made = quantiles([0, bounds[0], bounds[0] + 1, bounds[3]])
+    assert made.histogram == (2, 1, 0, 1)
+    beyond = quantiles([bounds[-1] + 1]).histogram
+    assert (len(beyond), sum(beyond), beyond[-1]) == (len(bounds) + 1, 1, 1)
+
+
+def test_meter_drift_tells_how_sure_and_how_one_sided_the_windows_are() -> None:
+    meter = Meter()
+    for _ in range(3):
+        meter.heard(heard(Label.NEUTRAL, probabilities=(0.1, 0.8, 0.1)))
+    meter.heard(heard(Label.PLEASANT, probabilities=(0.6, 0.2, 0.2)))
+    drift = meter.read((0.25, 0.75, 0.0)).drift
+    assert drift is not None
+    assert drift.mean_confidence == pytest.approx(0.75)
+    assert 0 < drift.mean_entropy < 1
+    assert drift.divergence == 0  # the classes are spread as in training
+    meter.heard(heard(Label.UNPLEASANT, probabilities=(0.1, 0.1, 0.8)))
+    other = meter.read((0.25, 0.75, 0.0)).drift
+    assert other is not None
+    assert other.divergence == pytest.approx(1)  # nothing in common
+    meter.heard(heard(Label.UNCERTAIN, probabilities=(float("nan"),) * 3))
+    assert meter.read((0.25, 0.75, 0.0)).drift is None  # a model that overflows says nothing
+    meter.heard(heard(Label.NEUTRAL))
+    unknown = meter.read().drift
+    assert unknown is not None
+    assert unknown.divergence is None
+
+
+def test_throttled_is_what_the_firmware_says_of_now(tmp_path: Path) -> None:
+    file = tmp_path / "get_throttled"
+    assert is_throttled(file) is None
+    for words, told in (("0\n", False), ("50000\n", False), ("50005\n", True), ("4\n", True), ("?", None)):
+        file.write_text(words)
+        assert is_throttled(file) is told
 
 
 def test_meter_memory_is_bounded() -> None:
@@ -53,10 +118,11 @@ def test_meter_memory_is_bounded() -> None:
 def test_meter_two_threads_and_a_reader_lose_no_figure() -> None:
     meter = Meter()
     each = 20_000
+    windows = (heard(None), heard(Label.NEUTRAL))
 
     def count(stage: Stage) -> None:
         for k in range(each):
-            meter.decided(Label.NEUTRAL if k % 2 else None)
+            meter.heard(windows[k % 2])
             if k % 10 == 0:
                 meter.took(stage, k)
 
@@ -74,7 +140,6 @@ def test_meter_two_threads_and_a_reader_lose_no_figure() -> None:
 
 
 def test_machine_figures_are_plausible() -> None:
-    assert isinstance(clock_synced(), bool)
     assert 10_000_000 < rss_bytes() < 10_000_000_000
     assert temperature_c() is None or -50 < (temperature_c() or 0) < 150
 

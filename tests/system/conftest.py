@@ -28,6 +28,8 @@ class Stack:
         (folder / "broker").mkdir()
         self.broker = LocalBroker(folder / "broker", [*nodes, COLLECTOR], kind="mosquitto")
         self.store = folder / "store.sqlite"
+        self.outbox_rows = 100_000
+        self.reconnect_s = (0.1, 0.5)  # first and longest wait
         self._processes: list[subprocess.Popen[str]] = []
 
     def outbox(self, node: str = "home/kitchen") -> Path:
@@ -105,14 +107,15 @@ class Stack:
             f"{site}-{name}.toml",
             f'site = "{site}"\nnode = "{name}"\n'
             f'deployment = {{context = "home", employees_present = false}}\ndrain_s = 20\n[source]\n{source}'
-            f'[outbox]\npath = "{self.outbox(node)}"\nreplay_s = {replay_s}\n[telemetry]\ninterval_s = 1\n'
-            + self._broker(node),
+            "[gate]\nenabled = false\n[clock]\ntrust = true\n"  # the recording is a signal, not a voice
+            f'[outbox]\npath = "{self.outbox(node)}"\nreplay_s = {replay_s}\n'
+            f"most_rows = {self.outbox_rows}\n[telemetry]\ninterval_s = 1\n" + self._broker(node),
         )
 
     def _broker(self, user: str) -> str:
         return (
             f'[broker]\nhost = "127.0.0.1"\nport = {self.broker.port}\ntls = false\nusername = "{user}"\n'
-            "reconnect_first_s = 0.1\nreconnect_most_s = 0.5\n"
+            f"reconnect_first_s = {self.reconnect_s[0]}\nreconnect_most_s = {self.reconnect_s[1]}\n"
         )
 
     def _write(self, name: str, text: str) -> Path:

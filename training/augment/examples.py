@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from broker.contract.decision import CLASSES
 from broker.contract.features import FeatureSpec, Normalisation, assemble, frame_count, normalise
 from training.augment.view_store import frames_of_views
-from training.config import Experiment, Views
+from training.config import Experiment, Recipe, Views
 from training.data.clips import Clip, Collection
 from training.progress import track
 
@@ -74,6 +75,14 @@ class Examples(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             mean=tuple(float(round(value, 5)) for value in mean),
             deviation=tuple(float(round(value, 5)) for value in deviation),
         )
+
+    def prior(self, recipe: Recipe) -> tuple[float, float, float]:
+        """Return the share of each class among the windows that are drawn, in the order of `CLASSES`."""
+        views = len(self.owner)
+        drawn = draw_weights(self, recipe.speaker_power) if recipe.draws else np.full(views, 1 / views)
+        labels = np.array([CLASSES.index(clip.label) for clip in self.clips])[self.owner]
+        first, second, third = np.bincount(labels, drawn, minlength=len(CLASSES)).round(6).tolist()
+        return (first, second, third)
 
     def calibration(self, normalisation: Normalisation) -> Features:
         """Return 256 windows of random views, shape (256, frames, columns), normalised: always the same ones."""

@@ -10,6 +10,7 @@ from training.config import Experiment
 from training.data.corpora import CORPORA
 from training.exam.evaluate import Figures, Group
 from training.exam.replay import RULE
+from training.fitting.calibrate import Calibration
 from training.fitting.results import Energy, FoldResult, Machine, Run
 from training.fitting.summary import Summary, summarise
 
@@ -49,17 +50,20 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     """The bundled files on every clip at hand when they were bundled, by the speakers' part in training."""
     cross_validation: dict[str, Summary]
     """Of this experiment, and of those it was compared with, by name."""
+    calibration: Calibration | None = None
+    """How the decision was chosen, and what it is worth; None: `train` chose it."""
     machine: Machine
     energy: Energy | None
 
 
-def make_card(run: Run, result: FoldResult, others: Iterable[Run]) -> Card:
+def make_card(run: Run, result: FoldResult, others: Iterable[Run], calibration: Calibration | None = None) -> Card:
     """Return the card of a fold's model, as far as its training run can tell.
 
     Args:
         run: the run that the model comes from.
         result: the fold whose model it is.
         others: runs to stand beside it.
+        calibration: where the decision comes from, if not from the run.
     """
     return Card(
         experiment=run.experiment,
@@ -78,6 +82,7 @@ def make_card(run: Run, result: FoldResult, others: Iterable[Run]) -> Card:
         bias=result.bias,
         speakers=(),
         cross_validation={each.experiment: summarise(each) for each in (run, *others) if each.folds[0].test},
+        calibration=calibration,
         machine=run.machine,
         energy=run.energy,
     )

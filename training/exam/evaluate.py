@@ -37,6 +37,9 @@ class Figures(ClipScores, frozen=True, kw_only=True):
     """Share of the windows after which the node says `uncertain`."""
     decided: dict[Label, int]
     """Windows per label that the node says."""
+    wrong_share: float | None = None
+    """Share of the windows for which it names a class that it is the wrong one; None: there are none, or the card is
+    older than this field."""
     ece: float | None = None
     """Expected calibration error of the clips' mean probabilities; None in cards older than this field."""
     aurc: float | None = None
@@ -181,12 +184,19 @@ def figures(clips: Sequence[Clip], verdicts: Sequence[Verdict]) -> Figures:
     probabilities = np.stack([verdict.mean for verdict in verdicts])
     scores = score_clips(truth, decided, clips)
     said = _labels(verdicts)
+    right = [
+        decision.label == clip.label
+        for clip, verdict in zip(clips, verdicts, strict=True)
+        for decision in verdict.decisions
+        if decision.label is not Label.UNCERTAIN
+    ]
     return Figures(
         pooled=scores.pooled,
         corpora=scores.corpora,
         macro_uar=scores.macro_uar,
         uncertain_share=said.count(Label.UNCERTAIN) / len(said),
         decided={label: said.count(label) for label in Label},
+        wrong_share=right.count(False) / len(right) if right else None,
         ece=expected_calibration_error(truth, probabilities),
         aurc=aurc(truth, probabilities),
     )

@@ -12,20 +12,22 @@ A clip shorter than a window is padded with silence at its end. What remains aft
 heard, as on a node. `loudest` cuts the one window out of a clip that a single decision is best made on.
 """
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from broker.contract.decision import Decision, DecisionSpec, decide, smooth
+from broker.contract.decision import CLASSES, Deciding, Decision, DecisionSpec, advance
 from broker.contract.features import FeatureSpec, Normalisation
 from broker.contract.stream import windows_of
 from broker.contract.windows import WindowSpec
 from training.exam.metrics import UNHEARD
 
-__all__ = ["CLIP_RULE", "RULE", "Heard", "Verdict", "judge", "listen", "loudest"]
+__all__ = ["CLIP_RULE", "RULE", "Heard", "Verdict", "decide_all", "judge", "listen", "loudest", "smoothed_of"]
 
 RULE: Final = "likeliest class of the mean smoothed probability over all windows"
 CLIP_RULE: Final = "likeliest class of the loudest stretch of the clip that fills one window"
@@ -38,6 +40,8 @@ Probabilities = npt.NDArray[np.float32]
 class Heard(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A clip's windows, before any model."""
 
+    ends_us: tuple[int, ...]
+    """Where each window ends, in µs from the clip's beginning."""
     levels_dbfs: tuple[float, ...]
     """Of each window, dB re a full-scale square wave."""
     features: Features
@@ -63,6 +67,7 @@ def listen(samples: Samples, features: FeatureSpec, normalisation: Normalisation
     """Return the windows of a clip, shape (n,), float32, with their levels and features."""
     windows = list(windows_of(samples, features, normalisation, window))
     return Heard(
+        ends_us=tuple(heard.end_sample * 1_000_000 // features.sample_rate_hz for heard, _ in windows),
         levels_dbfs=tuple(heard.level_dbfs for heard, _ in windows),
         features=np.stack([each for _, each in windows]),
     )
@@ -86,6 +91,30 @@ def loudest(samples: Samples, features: FeatureSpec, window: WindowSpec) -> Samp
     return samples[start : start + length]
 
 
+def decide_all(
+    probabilities: Iterable[Probabilities], ends_us: Iterable[int], spec: DecisionSpec
+) -> tuple[Deciding, ...]:
+    """Return the node's state after each window of one stretch of speech.
+
+    Args:
+        probabilities: of each window alone, shape (3,).
+        ends_us: where each ends, in µs.
+        spec: the rules.
+    """
+    windows = zip(probabilities, ends_us, strict=True)
+
+    def after(state: Deciding, window: tuple[Probabilities, int]) -> Deciding:
+        return advance(state, window[0].tolist(), window[1], spec)
+
+    return tuple(itertools.accumulate(windows, after, initial=Deciding()))[1:]
+
+
+def smoothed_of(states: Sequence[Deciding]) -> Probabilities:
+    """Return the smoothed probabilities after each window, shape (windows, 3), float32; not a number where none are."""
+    rows = [(math.nan,) * len(CLASSES) if state.smoothed is None else state.smoothed for state in states]
+    return np.array(rows, dtype=np.float32)
+
+
 def judge(heard: Heard, infer: Callable[[Features], Probabilities], spec: DecisionSpec) -> Verdict:
     """Return what a model makes of a clip.
 
@@ -94,15 +123,13 @@ def judge(heard: Heard, infer: Callable[[Features], Probabilities], spec: Decisi
         infer: from features, shape (frames, coefficients), to probabilities, shape (3,).
         spec: smoothing and threshold; its gate only counts.
     """
-    smoothed: list[Probabilities] = []
-    for features in heard.features:
-        smoothed.append(smooth(smoothed[-1] if smoothed else None, infer(features), spec))
-    mean = np.mean(smoothed, axis=0).astype(np.float32)
+    states = decide_all([infer(features) for features in heard.features], heard.ends_us, spec)
+    mean = np.mean(smoothed_of(states), axis=0).astype(np.float32)
     is_finite = bool(np.isfinite(mean).all())
     return Verdict(
         decided=int(np.argmax(mean)) if is_finite else UNHEARD,
         mean=mean if is_finite else np.zeros_like(mean),
-        decisions=tuple(decide(probabilities, spec) for probabilities in smoothed),
+        decisions=tuple(state.decision for state in states if state.decision is not None),
         windows=len(heard.levels_dbfs),
         silent=sum(level < spec.silent_below_dbfs for level in heard.levels_dbfs),
     )

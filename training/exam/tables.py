@@ -123,7 +123,8 @@ def _beside(group: Group, silent_below_dbfs: float) -> Iterable[str]:
     said = ", ".join(f"{label} {quantized.decided[label]:,}" for label in Label)
     if unheard := sum(quantized.pooled.unheard):
         yield f"{number(unheard, 'clip')} got no finite answer: wrong"
-    yield f"said after {number(group.windows, 'window')}: {said} ({quantized.uncertain_share:.1%})"
+    wrong = "" if quantized.wrong_share is None else f"; of the others {quantized.wrong_share:.1%} are wrong"
+    yield f"said after {number(group.windows, 'window')}: {said} ({quantized.uncertain_share:.1%}){wrong}"
     if group.same_windows is not None and group.same_clips is not None:
         alike = f"{group.same_windows:.2%} of the windows, {group.same_clips:.2%} of the clips"
         yield f"float and quantized agree on {alike}"

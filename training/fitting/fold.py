@@ -54,6 +54,8 @@ class Chosen(NamedTuple):
     bias: npt.NDArray[np.float64]
     """Shape (3,), added to the classes' logits, in the order of `CLASSES`; zeros where none is fitted."""
     decision: DecisionSpec
+    prior: tuple[float, float, float]
+    """Share of each class among the windows that the weights were fitted to."""
 
 
 def train_fold(
@@ -100,6 +102,7 @@ def train_fold(
         temperature=round(kept.temperature, 4),
         bias=tuple(round(float(value), 4) for value in kept.bias),
         decision=kept.decision,
+        prior=kept.prior,
         validation=_validation(experiment, collection, split, chosen),
         test=next((group for group in groups if group.standing != "cross-corpus"), None),
         cross_corpus=next((group for group in groups if group.standing == "cross-corpus"), None),
@@ -133,7 +136,8 @@ def choose(experiment: Experiment, collection: Collection, split: Split, seed: i
     temperature = fit_temperature(truth, lambda value: [rescale(item, bias) for item in probabilities(value)])
     temperature = temperature if rules.calibrate else 1.0
     decision = choose_decision(truth, heard, [rescale(item, bias) for item in probabilities(temperature)], rules)
-    return Chosen(fitted, normalisation, examples.calibration(normalisation), temperature, bias, decision)
+    windows, prior = examples.calibration(normalisation), examples.prior(experiment.recipe)
+    return Chosen(fitted, normalisation, windows, temperature, bias, decision, prior)
 
 
 def _refit(
@@ -146,7 +150,8 @@ def _refit(
     normalisation = examples.normalisation()
     fitted = fit(examples, [], experiment, seed, title, first.best + 1 if len(first.epochs) < epochs else epochs)
     windows = examples.calibration(normalisation)
-    return chosen._replace(fitted=fitted, normalisation=normalisation, windows=windows)
+    prior = examples.prior(experiment.recipe)
+    return chosen._replace(fitted=fitted, normalisation=normalisation, windows=windows, prior=prior)
 
 
 def _write_models(experiment: Experiment, kept: Chosen, folder: Path) -> tuple[bytes, bytes]:

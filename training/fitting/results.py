@@ -101,6 +101,9 @@ class FoldResult(msgspec.Struct, frozen=True, kw_only=True):
     bias: tuple[float, ...]
     """Added to the classes' logits, in the order of `CLASSES`; folded into the last layer."""
     decision: DecisionSpec
+    prior: tuple[float, float, float] | None = None
+    """Share of each class among the windows that the weights were fitted to, as they were drawn; None: results older
+    than this field."""
     validation: Figures
     """Quantized; of the weights that chose the settings, before a refit."""
     test: Group | None

@@ -9,11 +9,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from broker.contract.decision import CLASSES, DecisionSpec, smooth
+from broker.contract.decision import CLASSES, UNCERTAIN_BOUNDS, DecisionSpec
 from training.config import DecisionRules
-from training.exam.replay import Heard
+from training.exam.replay import Heard, decide_all, smoothed_of
 
-__all__ = ["choose_decision", "fit_bias", "fit_temperature", "rescale"]
+__all__ = ["choose_decision", "choose_threshold", "fit_bias", "fit_temperature", "rescale"]
 
 Probabilities = npt.NDArray[np.float32]
 Truth = npt.NDArray[np.int64]
@@ -21,6 +21,8 @@ Truth = npt.NDArray[np.int64]
 _NEAR_BEST: Final = 0.01
 """A quicker smoothing is taken if it costs no more than this share of the balanced window score."""
 _LOWEST_DBFS: Final = -90.0
+_LOWEST_THRESHOLD: Final = round(100 * UNCERTAIN_BOUNDS[0])
+"""In hundredths: below it nothing is `uncertain`, as one of three probabilities is always above a third."""
 
 
 def rescale(probabilities: Probabilities, bias: npt.NDArray[np.float64]) -> Probabilities:
@@ -76,7 +78,9 @@ def choose_decision(
 
     Silence: `silence_margin_db` below the level that 99 % of the clips reach in their loudest window.
     Smoothing: the quickest whose class-balanced share of right windows is within a hundredth of the best.
-    Threshold: the highest that calls at most `uncertain_share` of the windows `uncertain`.
+    Threshold: the lowest at which at most `wrong_share` of the windows that reach it are wrong, but none that calls
+    more than `uncertain_share` of the windows `uncertain`; without a `wrong_share`, the highest such.
+    Margin, hold and confirmation: as the rules say.
 
     Args:
         truth: shape (clips,), indices into `CLASSES`.
@@ -89,22 +93,39 @@ def choose_decision(
     smoothed = {weight: [_run(clip, weight) for clip in clips] for weight in rules.smoothing}
     scores = {weight: _balanced(truth, runs) for weight, runs in smoothed.items()}
     chosen = max(weight for weight, value in scores.items() if value >= max(scores.values()) - _NEAR_BEST)
-    confidences = np.concatenate([run.max(axis=1) for run in smoothed[chosen]])
-    threshold = float(np.quantile(confidences, rules.uncertain_share))
+    confidence = np.concatenate([run.max(axis=1) for run in smoothed[chosen]])
+    right = np.concatenate([run.argmax(axis=1) == label for label, run in zip(truth, smoothed[chosen], strict=True)])
     return DecisionSpec(
         smoothing=chosen,
-        uncertain_below=float(np.floor(threshold * 100) / 100),
+        uncertain_below=choose_threshold(confidence, right, rules),
         silent_below_dbfs=min(0.0, float(silence)),
+        margin=rules.margin,
+        hold_us=rules.hold_us,
+        confirm_windows=rules.confirm_windows,
     )
+
+
+def choose_threshold(confidence: npt.NDArray[np.floating], right: npt.NDArray[np.bool_], rules: DecisionRules) -> float:
+    """Return the confidence, in hundredths, below which a window is `uncertain`.
+
+    Args:
+        confidence: smoothed probability of the likeliest class of each window, shape (n,).
+        right: whether it is the true one, shape (n,).
+        rules: shares that may be wrong and `uncertain`.
+    """
+    highest = int(np.floor(np.quantile(confidence, rules.uncertain_share) * 100))
+    if rules.wrong_share is None:
+        return highest / 100
+    for step in range(_LOWEST_THRESHOLD, highest):
+        answered = right[confidence >= step / 100]
+        if np.mean(~answered) <= rules.wrong_share:
+            return step / 100
+    return highest / 100
 
 
 def _run(clip: Probabilities, weight: float) -> Probabilities:
     """Return the smoothed probabilities after each window, shape (windows, 3)."""
-    spec = DecisionSpec(smoothing=weight)
-    states: list[Probabilities] = []
-    for newest in clip:
-        states.append(smooth(states[-1] if states else None, newest, spec))
-    return np.stack(states)
+    return smoothed_of(decide_all(clip, range(len(clip)), DecisionSpec(smoothing=weight)))
 
 
 def _balanced(truth: Truth, runs: Sequence[Probabilities]) -> float:

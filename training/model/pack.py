@@ -21,7 +21,8 @@ from training.data.synthetic import noise, voiced
 from training.exam.card import make_card
 from training.exam.evaluate import evaluate
 from training.files import writing
-from training.fitting.results import fold_folder, read_run
+from training.fitting.calibrate import read_calibration
+from training.fitting.results import FoldResult, Run, fold_folder, read_run
 from training.model.runtime import Runner, prove
 
 __all__ = ["Order", "draft", "make_bundle", "pack", "training_of"]
@@ -48,6 +49,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Text that governs the weights."""
     compare: tuple[Path, ...] = ()
     """Other runs, whose cross-validated figures the card shows beside this one's."""
+    calibration: Path | None = None
+    """What `calibrate` wrote: its decision takes the place of the one that `train` chose."""
     data: Path | None = None
     """Corpora or a prepared cache: the card then tells how the bundled files fare on every speaker there."""
 
@@ -89,16 +92,20 @@ def make_bundle(order: Order) -> Bundle:
     except OSError as error:
         msg = f"{error.filename}: cannot be read ({error.strerror}); it is part of the bundle"
         raise DataError(msg) from error
+    calibration = None if order.calibration is None else read_calibration(order.calibration)
     bundle = draft(
         run.settings,
         result.origin,
         result.normalisation,
-        result.decision,
+        result.decision if calibration is None else calibration.decision,
         (model, reference),
         name=order.name,
         version=order.version,
     )
-    card = make_card(run, result, [read_run(other) for other in order.compare])
+    bundle = msgspec.structs.replace(
+        bundle, manifest=msgspec.structs.replace(bundle.manifest, prior=_prior(run, result))
+    )
+    card = make_card(run, result, [read_run(other) for other in order.compare], calibration)
     bundle = msgspec.structs.replace(bundle, card=msgspec.to_builtins(card), licence=licence)
     if order.data is None:
         return bundle
@@ -168,6 +175,12 @@ def draft(
     infer = Runner(models[0], manifest.identity)
     golden = Golden(features=features, probabilities=np.stack([infer(item) for item in features]))
     return Bundle(manifest=manifest, model=models[0], reference=models[1], golden=golden, card={}, licence="")
+
+
+def _prior(run: Run, result: FoldResult) -> tuple[float, float, float] | None:
+    """Return the classes' shares in the training; balanced draws draw all alike, which an older run did not write."""
+    even = 1 / len(CLASSES)
+    return (even, even, even) if result.prior is None and run.settings.recipe.draws else result.prior
 
 
 def golden_features(manifest: Manifest) -> npt.NDArray[np.float32]:

@@ -9,7 +9,6 @@ from broker.program import stop_on_signals
 from broker.settings import BrokerSettings
 from training.release.controller import Controller, Outcome
 from training.release.document import Document
-from training.release.picture import printable
 from training.release.repository import Repository
 from training.release.rollback import send_back
 from training.release.screen import open_screen
@@ -76,11 +75,10 @@ def rollback(args: argparse.Namespace, repository: Repository) -> int:
     if isinstance(answer, str):
         sys.stderr.write(f"sottovoce-release: {answer}\n")
         return 1
-    words = printable(answer.words) or "no reason given"
     if not answer.done:
-        sys.stderr.write(f"sottovoce-release: {args.node} refuses: {words}\n")
+        sys.stderr.write(f"sottovoce-release: {args.node} refuses: {answer.words}\n")
         return 1
-    say(open_console(), f"{args.node}: {words}")
+    say(open_console(), f"{args.node}: {answer.words}")
     return 0
 
 

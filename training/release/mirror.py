@@ -21,10 +21,10 @@ from broker.connection import Acknowledged, Arrived, Connection, Event, Failed, 
 from broker.contract.errors import LinkError, Refusal, ReleaseError, TrustError
 from broker.contract.topics import CHUNK, LARGEST_RETAINED_BYTES, METADATA, RELEASE_TOPICS, RELEASE_USER
 from broker.link import Link
+from broker.outage import link_words
 from broker.settings import BrokerSettings
 from broker.verify import verify
 from training.release.files import Files
-from training.release.outage import link_words
 
 __all__ = ["Mirrored", "inspect", "mirror", "mirror_all", "retained"]
 

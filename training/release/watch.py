@@ -13,9 +13,9 @@ from broker.contract.errors import LinkError
 from broker.contract.release import Rollout
 from broker.contract.topics import STATUS, UPDATE, WATCHER_USER
 from broker.link import Link
+from broker.outage import link_words
 from broker.settings import BrokerSettings
 from training.release.fleet import Tally, in_nodes, tally
-from training.release.outage import link_words
 from training.release.picture import Picture
 
 __all__ = ["Watch", "open_watch"]

@@ -1,4 +1,4 @@
-"""Whether confidence can be believed, as pictures: reliability diagram and risk-coverage curve."""
+"""Whether confidence can be believed, as pictures: reliability diagram, risk-coverage curves, what a decision does."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -9,9 +9,10 @@ from matplotlib.ticker import PercentFormatter
 
 from training.exam.calibration import BINS, reliability, risk_coverage
 from training.exam.predictions import Prediction, probabilities_of, truth_of
-from training.report.canvas import GREY, colour, figure, fitting
+from training.fitting.calibrate import GRID, Calibration, Part, Tried
+from training.report.canvas import GREY, INK, colour, figure, fitting
 
-__all__ = ["draw_calibration"]
+__all__ = ["draw_calibration", "draw_decision"]
 
 _FEWEST: Final = 0.05
 """Share answered below which the curve shows single clips."""
@@ -48,6 +49,61 @@ def draw_calibration(runs: Sequence[tuple[str, Seeds]], title: str) -> Figure:
         )
     drawn.suptitle(title)
     return drawn
+
+
+def draw_decision(calibration: Calibration, title: str) -> Figure:
+    """Return the error over the share of windows that are answered, beside what the rules do to a live label.
+
+    Args:
+        calibration: the decision; its threshold is a dot on each curve.
+        title: of the picture.
+    """
+    drawn = figure(3.5)
+    left, right = drawn.subplots(1, 2, width_ratios=(1.25, 1))
+    for place, (name, part) in enumerate(calibration.parts.items()):
+        shade = colour(place)
+        left.fill_between(
+            GRID, [each.low for each in part.curve], [each.high for each in part.curve], color=shade, alpha=0.15
+        )
+        left.plot(GRID, [each.mean for each in part.curve], color=shade, linewidth=1.5, label=_named(name, part))
+        left.plot(part.answered.mean, part.wrong.mean, "o", color=shade, markersize=6)
+    left.set(title="Error among the surest windows", xlabel="share answered", ylabel="share that is wrong")
+    left.set(xlim=(0, 1.02), ylim=(0, None))
+    left.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    left.grid(visible=True)
+    left.plot([], [], "o", color=INK, markersize=6, label=f"threshold {calibration.decision.uncertain_below:g}")
+    _flicker(right, calibration.parts)
+    handles, labels = left.get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower left", ncols=fitting(labels))
+    drawn.suptitle(title)
+    return drawn
+
+
+def _named(name: Part, part: Tried) -> str:
+    return f"{name}: AURC {100 * part.aurc.mean:.1f}"
+
+
+def _flicker(axes: Axes, parts: Mapping[Part, Tried]) -> None:
+    """Draw what happens in a minute of talk, if each window is decided by itself (grey) and by all rules."""
+    told = parts.get("new") or next(iter(parts.values()))
+    rates = {
+        "label changes": (told.plain.changes, told.steady.changes),
+        "right events": (told.plain.right_events, told.steady.right_events),
+        "wrong events": (told.plain.wrong_events, told.steady.wrong_events),
+    }
+    for row, pair in enumerate(rates.values()):
+        for nudge, rate, shade in ((-0.2, pair[0], GREY), (0.2, pair[1], colour(1))):
+            axes.barh(row + nudge, rate, height=0.36, color=shade)
+            axes.annotate(
+                f"{rate:.1f}", (rate, row + nudge), (3, 0), textcoords="offset points", va="center", fontsize=7.5
+            )
+    axes.set_yticks(range(len(rates)), list(rates))
+    axes.set_ylim(len(rates) - 0.5, -0.5)
+    axes.set_xlim(0, 1.18 * max(max(pair) for pair in rates.values()))
+    axes.set(title="A minute of talk", xlabel="grey: each window by itself")
+    axes.tick_params(axis="y", length=0, labelsize=8)
+    axes.grid(visible=True, axis="x")
 
 
 def _reliability(axes: Axes, said: Sequence[Prediction], shade: str, *, alone: bool) -> None:

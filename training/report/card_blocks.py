@@ -4,13 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from broker.contract.bundle import Bundle
-from broker.contract.decision import CLASSES, Label
+from broker.contract.decision import CLASSES
 from training.data.corpora import CORPORA, Corpus, title_of
 from training.exam.card import Card
 from training.exam.metrics import Scores
 from training.report.card_comparison import corpora, cross_validation, folds, paper, people
+from training.report.decision_tables import CLIP_COLUMNS, TALK_COLUMNS, clip_rows, talk_rows
 from training.report.document import markdown_table
 from training.report.words import (
+    decision_in_words,
     energy_in_words,
     figure_in_words,
     front_end_in_words,
@@ -45,8 +47,9 @@ def _headline(_bundle: Bundle, card: Card, _size: int) -> list[str]:
 
 
 def _facts(bundle: Bundle, card: Card, size: int) -> list[str]:
-    manifest, decision = bundle.manifest, bundle.manifest.decision
-    offered = ", ".join(f"{value:g}" for value in card.settings.decision.smoothing)
+    manifest, prior = bundle.manifest, bundle.manifest.prior
+    rules = card.calibration.rules if card.calibration else card.settings.decision
+    offered = ", ".join(f"{value:g}" for value in rules.smoothing)
     bias = ", ".join(f"{label} {value:+.2f}" for label, value in zip(CLASSES, card.bias, strict=True))
     rows = {
         "model": f"{manifest.identity}, trained {manifest.created}, {card.split}",
@@ -59,10 +62,8 @@ def _facts(bundle: Bundle, card: Card, size: int) -> list[str]:
             f"{card.quantized_bytes:,} as dynamic-range int8, which a node runs; {card.float_bytes:,} in float32, to "
             f"compare; {size:,} the whole bundle"
         ),
-        "smoothing": f"{decision.smoothing:g} (weight of the newest window; chosen from {offered})",
-        "labels": (
-            f"`{Label.UNCERTAIN}` below {decision.uncertain_below:g}; none below {decision.silent_below_dbfs:g} dBFS"
-        ),
+        "decision": f"{decision_in_words(manifest.decision)} (the weight from {offered})",
+        "classes in training, as drawn": "unknown" if prior is None else " / ".join(map(share, prior)),
         "temperature, bias": f"{card.temperature:.2f}; {bias} (on the logits)",
         "LiteRT": f"{manifest.litert_at_least} or newer",
     }
@@ -78,12 +79,14 @@ def _data(bundle: Bundle, card: Card, _size: int) -> list[str]:
             trained = str(len(_speakers(training.trained_speakers, corpus)))
             rows.append((corpus.title, trained, f"{here:,} of {sum(corpus.official.values()):,}", corpus.source))
     then = ", before they were trained on as well" if card.refitted else ""
+    chosen = "Thresholds, temperature and bias were" if card.calibration is None else "Temperature and bias were"
+    decision = "" if card.calibration is None else " Who chose the decision is told below."
     return [
         *markdown_table(
             ("corpus", "speakers trained on", "clips here, of the official set", "source, licence"), rows, texts=4
         ),
         "",
-        f"Thresholds, temperature and bias were chosen by {_listed(training.validation_speakers)}{then}.",
+        f"{chosen} chosen by {_listed(training.validation_speakers)}{then}.{decision}",
     ]
 
 
@@ -102,16 +105,39 @@ def _evaluation(_bundle: Bundle, card: Card, _size: int) -> list[str]:
             (
                 group.standing,
                 f"{group.windows:,}",
-                *map(share, (group.same_windows, group.same_clips, quantized.uncertain_share, quantized.ece)),
+                *map(share, (group.same_windows, group.same_clips)),
+                *map(share, (quantized.uncertain_share, quantized.wrong_share, quantized.ece)),
             )
         )
-    alike = ("the same decision, float and quantized", "the same clip label", "`uncertain`", "calibration error")
+    alike = ("the same decision, float and quantized", "the same clip label")
+    said = ("`uncertain`", "wrong of the others", "calibration error")
     return [
         *markdown_table(
             ("speakers", "corpus", "clips", "model", "accuracy", "UAR", "macro-F1", _RECALL), scores, texts=2
         ),
         "",
-        *markdown_table(("speakers", "windows", *alike), shares),
+        *markdown_table(("speakers", "windows", *alike, *said), shares),
+    ]
+
+
+def _decision(_bundle: Bundle, card: Card, _size: int) -> list[str]:
+    told = card.calibration
+    if told is None:
+        return ["Chosen by `train`, on the validation speakers alone."]
+    rules, seeds = told.rules, number(len(told.seeds), "seed")
+    wrong = "" if rules.wrong_share is None else f"at most {share(rules.wrong_share)} % of the answers wrong, "
+    return [
+        f"Wanted, of the choosing speakers' windows: {wrong}at most {share(rules.uncertain_share)} % `uncertain`.",
+        "",
+        f"Windows of clips, in per cent, mean of {seeds}:",
+        "",
+        *markdown_table(CLIP_COLUMNS, clip_rows(told)),
+        "",
+        "Talks, all seeds taken as one; per minute, windows and missed turns in per cent:",
+        "",
+        *markdown_table(TALK_COLUMNS, talk_rows(told), texts=2),
+        "",
+        f"With this smoothing the clips' corpus-macro UAR is {spread_in_words(told.macro_uar)}.",
     ]
 
 
@@ -147,6 +173,7 @@ BLOCKS: Final[dict[str, Callable[[Bundle, Card, int], list[str]]]] = {
     "folds": folds,
     "corpora": corpora,
     "people": people,
+    "decision": _decision,
     "evaluation": _evaluation,
     "paper": paper,
     "machine": _machine,

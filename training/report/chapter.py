@@ -11,7 +11,7 @@ from training.report.document import Block, Heading, Note, Table, Text, literal
 from training.report.measured import Measured
 from training.report.plots import draw_curves
 from training.report.score_plots import draw_bars
-from training.report.sections import calibration, confusion, noise, over_seeds, people, picture
+from training.report.sections import calibration, confusion, decision, noise, over_seeds, people, picture
 from training.report.words import (
     classes_in_words,
     energy_in_words,
@@ -68,7 +68,7 @@ def chapter(measured: Measured) -> list[Block]:
     blocks += [*_trained(measured), *_curves(measured)]
     if summary.figures:
         blocks += [*_scores(measured), *confusion(measured), *people(measured)]
-        blocks += [*calibration(measured), *noise(measured)]
+        blocks += [*calibration(measured), *decision(measured), *noise(measured)]
     elif measured.unseen_confusion:
         blocks += confusion(measured)
     return blocks

@@ -51,6 +51,18 @@ _MEANT: Final = {
         "What would still be wrong if only the surest answers counted. It tells what a higher threshold for "
         "`uncertain` would buy, and how much more often a node would then keep its judgement to itself."
     ),
+    "choosing, new, cross-corpus": (
+        "Speakers whom the weights have never heard: those who chose the decision, those who chose nothing, and a "
+        "corpus that never trains. Expect of your node what the last two show."
+    ),
+    "answered, wrong": (
+        "The windows whose smoothed probability reaches the threshold, and what share of them is wrong: the dot on the "
+        "curve. `said` is the same by all rules, margin, hold and confirmation included."
+    ),
+    "talks": (
+        "A speaker's clips in turns of one class, with pauses: what a display shows while people speak. A delay counts "
+        "from the turn's first sample, and a window is three seconds long; a turn is missed if its class is never said."
+    ),
     "noise": (
         "The same clips with hiss or other voices added, that many decibels below the speech; at 5 dB they are nearly "
         "as loud. Measure your room against it before a microphone hangs far from the mouth."

@@ -14,6 +14,7 @@ from broker.contract.errors import DataError
 from training.exam.evaluate import Group
 from training.exam.metrics import Scores, merge
 from training.exam.predictions import PREDICTIONS_NAME, Prediction, Share, read_predictions, score_predictions
+from training.fitting.calibrate import CALIBRATION_NAME, Calibration, read_calibration
 from training.fitting.results import FoldResult, Run, fold_folder, read_run
 from training.fitting.summary import Spread, Summary, spread_of, summarise
 
@@ -54,6 +55,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Per seed; empty: there are none."""
     lacking: str
     """Why there are no predictions."""
+    calibration: Calibration | None
+    """What `calibrate` made of the run; None: it has not been asked."""
 
     @property
     def is_optimistic(self) -> bool:
@@ -74,7 +77,7 @@ def measure(folder: Path, name: str | None = None) -> Measured:
         name: what to call the run; None: as its experiment.
 
     Raises:
-        DataError: it holds no finished run, or predictions that are none or another run's.
+        DataError: it holds no finished run, or predictions or a calibration that are none or another run's.
     """
     run = read_run(folder)
     if not run.folds:
@@ -84,6 +87,7 @@ def measure(folder: Path, name: str | None = None) -> Measured:
     results = tuple(item for item in run.folds if item.test and item.seed in summary.seeds)
     seeds = [[item.test for item in results if item.seed == seed and item.test] for seed in summary.seeds]
     predictions, lacking = _predictions(folder, results)
+    calibration = folder / CALIBRATION_NAME
     return Measured(
         name=run.settings.name if name is None else name,
         run=run,
@@ -101,6 +105,7 @@ def measure(folder: Path, name: str | None = None) -> Measured:
         noise=_noise(seeds),
         predictions=predictions,
         lacking=lacking,
+        calibration=read_calibration(calibration) if calibration.is_file() else None,
     )
 
 

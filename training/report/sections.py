@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from matplotlib.figure import Figure
 
@@ -9,16 +10,20 @@ from training.data.corpora import title_of
 from training.exam.calibration import expected_calibration_error
 from training.exam.predictions import probabilities_of, truth_of
 from training.fitting.summary import spread_of
-from training.report.calibration_plots import draw_calibration
+from training.report.calibration_plots import draw_calibration, draw_decision
 from training.report.canvas import png
+from training.report.decision_tables import CLIP_COLUMNS, TALK_COLUMNS, clip_rows, talk_rows
 from training.report.document import Block, Heading, Picture, Table, Text, literal
 from training.report.measured import ALL_COLOURS, Measured
 from training.report.plots import Panel, draw_confusion
 from training.report.score_plots import MOST_SPEAKERS, draw_groups, draw_noise, draw_speakers
-from training.report.words import speaker_in_words
+from training.report.words import decision_in_words, speaker_in_words
 from training.terminal import number, share
 
-__all__ = ["calibration", "confusion", "noise", "over_seeds", "people", "picture"]
+__all__ = ["calibration", "confusion", "decision", "noise", "over_seeds", "people", "picture"]
+
+
+_TALKS: Final = "Talks, all seeds taken as one; per minute, windows and missed turns in per cent"
 
 
 def over_seeds(measured: Measured) -> str:
@@ -102,6 +107,28 @@ def calibration(measured: Measured) -> list[Block]:
     )
     alt = "Reliability diagram and risk-coverage curve"
     return [*blocks, Text(text=text), picture(f"{measured.name}-calibration.png", draw, alt, caption)]
+
+
+def decision(measured: Measured) -> list[Block]:
+    """Return when a node is uncertain and what its rules do, or how to have that measured."""
+    blocks: list[Block] = [Heading(text="What a node says, and when it is uncertain", level=3)]
+    told = measured.calibration
+    if told is None:
+        return [*blocks, Text(text="Left out: nothing was chosen; `sottovoce-train calibrate` does.")]
+    name = f"{measured.name}-decision.png"
+    caption = (
+        "Left: smoothed windows of clips, the surest first; the dot is the threshold, the band reaches from the lowest "
+        "to the highest seed. Right: talks of new speakers, made of their clips in turns."
+    )
+    alt = "Risk-coverage curves with the threshold marked, and label changes and events a minute"
+    draw = partial(draw_decision, told, f"{measured.title}: when it answers, and how steadily")
+    return [
+        *blocks,
+        Text(text=f"Chosen by the choosing speakers: {decision_in_words(told.decision)}."),
+        picture(name, draw, alt, caption),
+        Table(caption="Windows of clips, in per cent; mean of the seeds", header=CLIP_COLUMNS, rows=clip_rows(told)),
+        Table(caption=_TALKS, header=TALK_COLUMNS, rows=talk_rows(told), texts=2),
+    ]
 
 
 def noise(measured: Measured) -> list[Block]:

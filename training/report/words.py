@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from broker.contract.decision import CLASSES
+from broker.contract.decision import CLASSES, DecisionSpec, Label
 from broker.contract.features import FeatureSpec
 from broker.contract.windows import WindowSpec
 from training.config import ConvLstm, Experiment, PaperViews
@@ -12,6 +12,7 @@ from training.fitting.summary import Spread
 
 __all__ = [
     "classes_in_words",
+    "decision_in_words",
     "energy_in_words",
     "figure_in_words",
     "front_end_in_words",
@@ -82,6 +83,23 @@ def classes_in_words(experiment: Experiment) -> str:
         label: [str(emotion) for emotion, counted in experiment.merge.items() if counted == label] for label in CLASSES
     }
     return "; ".join(f"{label}: {', '.join(names)}" for label, names in members.items())
+
+
+def decision_in_words(spec: DecisionSpec) -> str:
+    """Return when a label is decided, kept and left."""
+    parts = [
+        f"newest window weighs {spec.smoothing:g}",
+        f"`{Label.UNCERTAIN}` below {spec.uncertain_below:g}",
+        f"silent below {spec.silent_below_dbfs:g} dBFS",
+    ]
+    if spec.margin:
+        floor = spec.uncertain_below - spec.margin
+        parts.append(f"a class is kept until another is {spec.margin:g} likelier, or it falls below {floor:.2g}")
+    if spec.confirm_windows > 1:
+        parts.append(f"another label must be favoured {spec.confirm_windows} windows in a row")
+    if spec.hold_us:
+        parts.append(f"a label stands for {spec.hold_us / 1e6:g} s at least")
+    return "; ".join(parts)
 
 
 def views_in_words(experiment: Experiment) -> str:

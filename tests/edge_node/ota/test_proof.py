@@ -15,6 +15,7 @@ from broker.contract.bundle import Bundle
 from broker.contract.errors import BundleError
 from broker.contract.features import FeatureSpec
 from broker.contract.windows import WindowSpec
+from edge_node.clock import WallClock
 from edge_node.ota.child import Child, ChildError, Ending, Limits
 from edge_node.ota.device import Device
 from edge_node.ota.folder import Folder
@@ -162,7 +163,7 @@ def told() -> list[Callable[[Any], None]]:
 def device(tmp_path: Path, told: list[Callable[[Any], None]]) -> Device:
     """One whose children can never be started: there is a defect in what they are asked."""
     settings = UpdateSettings(anchor="no\0path")
-    return Device(settings, Folder(tmp_path / "update"), told.append, lambda _: None)
+    return Device(settings, Folder(tmp_path / "update"), WallClock(trusted=True), told.append, lambda _: None)
 
 
 def _begin(device: Device, kind: str) -> None:

@@ -13,13 +13,15 @@ import pytest
 from broker.connection import Arrived, Lost, Opened
 from broker.contract.errors import SettingsError
 from broker.contract.topics import LARGEST_RETAINED_BYTES, METADATA, ROLLBACK, NodeId
-from edge_node.ota.premises import hold
+from edge_node.clock import WallClock
+from edge_node.exclusive import hold
 from edge_node.ota.service import Updates
-from edge_node.ota.sparing import Sparing
 from edge_node.ota.updater import Me
 from edge_node.settings import UpdateSettings
+from edge_node.sparing import Sparing
 
 NODE = NodeId("home", "kitchen")
+CLOCK = WallClock(trusted=True)
 ME = Me(node=NODE, boot_id="0123456789abcdef", floor="emotion/1", litert="2", channel="stable")
 
 
@@ -42,7 +44,7 @@ def settings(tmp_path: Path) -> UpdateSettings:
 
 @pytest.fixture
 def updates(settings: UpdateSettings) -> Any:
-    made = Updates(settings, ME)
+    made = Updates(settings, ME, CLOCK)
     yield made
     made.stop()
 
@@ -63,13 +65,13 @@ def _work_off(updates: Updates) -> None:
 def test_path_with_a_nul_byte_is_a_mistake_in_the_settings(settings: UpdateSettings, key: str) -> None:
     there = msgspec.structs.replace(settings, **{key: "some\0where"})
     with pytest.raises(SettingsError, match=rf"^update\.{key} 'some\\x00where': .*NUL"):
-        Updates(there, ME)
+        Updates(there, ME, CLOCK)
 
 
 def test_folder_of_another_node_is_refused(settings: UpdateSettings, updates: Updates) -> None:
     assert updates is not None
     with pytest.raises(SettingsError, match="another node uses it"):
-        Updates(settings, ME)
+        Updates(settings, ME, CLOCK)
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -84,11 +86,11 @@ def test_folder_on_a_disk_that_cannot_be_written_stops_nothing(
     (tmp_path / "1.root.json").write_bytes(b"{}")
     read_only(folder)
     settings = UpdateSettings(anchor=str(tmp_path / "1.root.json"), folder=str(folder))
-    updates = Updates(settings, ME)
+    updates = Updates(settings, ME, CLOCK)
     assert ("cannot be held" in caplog.text) is not there
     if there:
         with pytest.raises(SettingsError, match="another node uses it"):
-            hold(folder)
+            hold(folder / ".lock", "update.folder")
     assert updates.choose(lambda _data, _release: None) is None
     updates.start(lambda _row, _message: None)
     updates.heard(None, [])  # type: ignore[arg-type]  # no trial looks at the block

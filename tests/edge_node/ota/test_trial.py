@@ -26,6 +26,7 @@ from broker.contract.errors import BundleError
 from broker.contract.updates import TrialFigures
 from broker.contract.windows import WindowSpec
 from edge_node.classifier import Classifier, verify
+from edge_node.clock import WallClock
 from edge_node.ota.beside import Beside, Fed, decided
 from edge_node.ota.child import ChildError, Ending, Limits
 from edge_node.ota.device import Device
@@ -370,7 +371,9 @@ def test_trial_that_could_not_be_started_is_begun_again_later(
     factory: Bundle, archived: Archived, tmp_path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Any] = []
-    device = Device(UpdateSettings(anchor="none"), Folder(tmp_path / "update"), told.append, told.append)
+    device = Device(
+        UpdateSettings(anchor="none"), Folder(tmp_path / "update"), WallClock(trusted=True), told.append, told.append
+    )
     archive, sha256 = archived(factory)
     archive.rename(device._folder.candidate)
     now_s = [1000.0]

@@ -127,7 +127,7 @@ def test_gates_command_tells_by_its_exit_code(
     assert main([*asked, "--no-noise", "--json"]) == 1
     answer = msgspec.json.decode(capsys.readouterr().out)
     gates = msgspec.convert(answer["gates"], tuple[Gate, ...])
-    assert (answer["bundle"], answer["passed"]) == ("factory/3", False)
+    assert (answer["bundle"], answer["passed"]) == ("factory/4", False)
     assert _stands(gates)["model_bytes"] == Outcome.FAILED
     assert main([*asked, "--baseline", str(tmp_path / "nowhere")]) == SettingsError.exit_code
     assert "--baseline" in capsys.readouterr().err

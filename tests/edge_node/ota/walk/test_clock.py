@@ -16,7 +16,7 @@ def test_clock_that_is_not_synchronised_delays_every_look(updated: Any) -> None:
     updated.release("made/3")
     updated.wait(3_600)
     assert updated.bench.counts["verify"] == before
-    assert updated.report.reason.startswith("waits: the clock is not synchronised; mend that, or say by update.clock")
+    assert updated.report.reason.startswith("waits: the clock is not synchronised; mend that, or say by clock.trust")
     updated.watch.synced = True
     updated.wait(60)
     assert (updated.model, updated.report.reason) == ("made/3", "")

@@ -1,0 +1,71 @@
+"""What a node is built of, from its settings: a model that has proved itself, and a source of sound."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from broker.contract.bundle import Manifest, read_bundle
+from broker.contract.errors import BundleError
+from edge_node.capture import Capture, nothing_to_rescan
+from edge_node.classifier import verify
+from edge_node.gate import SpeechGate
+from edge_node.models import factory_bundle
+from edge_node.pipeline import Pipeline
+from edge_node.settings import SourceSettings
+
+__all__ = ["Loaded", "capture_of", "load_pipeline", "pipeline_of"]
+
+Loaded = tuple[Manifest, Pipeline]
+
+
+def load_pipeline(bundle_path: str | None, gate: SpeechGate | None = None) -> Loaded:
+    """Return a pipeline around a model that has proved itself on its golden vectors.
+
+    Args:
+        bundle_path: where the bundle is; None: the factory model.
+        gate: tells speech; None: whatever is loud enough is classified.
+
+    Raises:
+        BundleError: the file cannot be read, or is no bundle, or does not run rightly here.
+    """
+    where = bundle_path or "the factory model"
+    try:
+        data = factory_bundle() if bundle_path is None else Path(bundle_path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        msg = f"{where}: {getattr(error, 'strerror', error)}; name a model bundle"
+        raise BundleError(msg) from error
+    return pipeline_of(data, where, gate)
+
+
+def pipeline_of(data: bytes, where: str, gate: SpeechGate | None = None) -> Loaded:
+    """Return the same from a bundle's bytes; `where` is what to call it in errors.
+
+    Raises:
+        BundleError: it is no bundle, or does not run rightly here.
+    """
+    bundle = read_bundle(data, where)
+    return bundle.manifest, Pipeline(bundle.manifest, verify(bundle, where), gate)
+
+
+def capture_of(settings: SourceSettings, is_muted: Callable[[], bool]) -> Capture:
+    """Return what hears the source that the settings name, and keeps hearing it.
+
+    Raises:
+        AudioError: it can never be used as it is set. (A microphone that is not there may come.)
+    """
+    if settings.kind == "microphone":
+        from edge_node.microphone import opener  # noqa: PLC0415 -- what only one of the two needs is not loaded
+        from edge_node.portaudio import rescan  # noqa: PLC0415 -- likewise
+
+        channel = settings.channel or 1
+        opened = opener(settings.device, channel, gain_db=settings.gain_db, remove_dc=settings.remove_dc)
+        return Capture(opened, is_muted=is_muted, rescan=rescan)
+    from edge_node.replay import Replay  # noqa: PLC0415 -- likewise
+
+    replay = Replay(
+        [Path(each) for each in settings.paths],
+        name=settings.name,
+        repeat=settings.repeat,
+        real_time=settings.real_time,
+        channel=settings.channel,
+    )
+    return Capture(lambda: replay, is_muted=is_muted, rescan=nothing_to_rescan)
