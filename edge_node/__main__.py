@@ -66,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     notice = commands.add_parser("notice", help="make the page that tells people here what the node does")
     notice_options.add_options(notice)
     notice.set_defaults(run=_notice)
+    mute = commands.add_parser("mute", help="close the microphone of this machine's node, or open it again")
+    mute.add_argument("--config", type=Path, required=True, help="settings file of the node")
+    mute.add_argument("--off", action="store_true", help="open it again")
+    mute.set_defaults(run=_mute)
     retire = commands.add_parser("retire", help="take back what the broker keeps of a node that is to be no more")
     retire.add_argument("--config", type=Path, required=True, help="settings file of the stopped node")
     retire.set_defaults(run=_retire)
@@ -122,6 +126,17 @@ def _notice(arguments: argparse.Namespace) -> int:
     today = dt.datetime.now().astimezone().date()  # where the page will hang
     write_notice(read_facts(arguments, today), arguments.out)
     sys.stdout.write("".join(f"{path}\n" for path in arguments.out))
+    return 0
+
+
+def _mute(arguments: argparse.Namespace) -> int:
+    from edge_node.local_client import likely_places  # noqa: PLC0415 -- likewise
+    from edge_node.mute_here import mute_here  # noqa: PLC0415 -- likewise
+    from edge_node.settings import NodeSettings  # noqa: PLC0415 -- likewise
+
+    settings = read_settings(arguments.config, NodeSettings)
+    places = likely_places(settings.socket, settings.identity, os.environ)
+    sys.stdout.write(f"{mute_here(places, settings.state_path, muted=not arguments.off)}\n")
     return 0
 
 

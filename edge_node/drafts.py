@@ -90,7 +90,7 @@ class Drafts:
             mono_us=heard.decided_ns // 1000,
             clock_synced=self._clock.is_synced(),
             label=heard.decision.label,
-            confidence=heard.decision.confidence,
+            confidence=round(heard.decision.confidence, 4),
             model=model,
             latency_us=heard.latency_us,
         )

@@ -20,10 +20,9 @@ from edge_node.answers import Answers
 from edge_node.clock import WallClock
 from edge_node.drafts import Drafts
 from edge_node.home_assistant import Announcement
-from edge_node.local_client import default_place
 from edge_node.local_messages import Report
 from edge_node.local_report import RecentWarnings, report_of_link
-from edge_node.local_socket import LocalSocket
+from edge_node.local_socket import open_local_socket
 from edge_node.model import Model
 from edge_node.mute import Mute
 from edge_node.orders import Orders
@@ -117,9 +116,15 @@ class Node:
             subscribe_to=tuple(dict.fromkeys((*self._orders.subscribe_to, *self._announcement.subscribe_to, *reads))),
             hand_on=self._hear,
         )
-        if (place := self._place()) is not None:
-            set_muted: Callable[[bool], str] = lambda muted: self._mute.set(muted=muted)  # noqa: E731 -- by name there
-            self._opened(LocalSocket(place, report=self._report, set_muted=set_muted))
+        local = open_local_socket(
+            settings.socket,
+            node,
+            os.environ,
+            report=self._report,
+            set_muted=lambda muted: self._mute.set(muted=muted),
+        )
+        if local is not None:
+            self._opened(local)
 
     def run(self, stop: threading.Event) -> bool:
         """Listen until `stop` is set or the source ends; return whether everything was delivered.
@@ -199,13 +204,6 @@ class Node:
         self._closing.append(updates.stop)
         self._model.follow(updates)
         return updates
-
-    def _place(self) -> Path | None:
-        """Return where this machine's doctor asks; None: nowhere."""
-        chosen = self._settings.socket
-        if chosen is None:
-            return default_place(self._settings.identity, os.environ)
-        return Path(chosen) if chosen else None
 
     def _report(self) -> Report:
         """Return how the node stands, for the doctor, on the socket's thread."""

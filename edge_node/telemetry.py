@@ -26,6 +26,8 @@ __all__ = ["Meter", "Reading", "is_throttled", "rss_bytes", "temperature_c"]
 _MOST_SAMPLES: Final = 4096
 """Per stage and interval; more than 10 s of windows make, so nothing is thinned out in practice."""
 _OF_WINDOWS: Final = tuple(Stage(name) for name in EventLatency.__struct_fields__)
+_LOWEST_DBFS: Final = -200.0
+"""Below the last bit of any converter: what the high-pass leaves of its own past when a device delivers zeros."""
 _THROTTLED: Final = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 _NOW: Final = 0xF
 """Bits of that file: low voltage, frequency capped, throttled, soft temperature limit, each at this moment."""
@@ -91,7 +93,7 @@ class Meter:
         with self._lock:
             now = self._now
             now.clipped += heard.clipped
-            if np.isfinite(heard.level_dbfs):
+            if heard.level_dbfs >= _LOWEST_DBFS:
                 now.levels.append(heard.level_dbfs)
             if heard.decision is None or heard.probabilities is None:
                 now.gated += heard.gated

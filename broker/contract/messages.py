@@ -139,7 +139,7 @@ class EventLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class EmotionEvent(NodeMessage, frozen=True, kw_only=True):
-    """A decided label. (`boot_id`, `seq`) is its identity; the payload never changes once it is in the outbox."""
+    """A decided label. (`boot_id`, `seq`) is its identity; the payload never changes once it is dated."""
 
     seq: Sequence
     """Counts the events of one outbox, from 1, without gaps, across restarts."""

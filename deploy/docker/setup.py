@@ -1,6 +1,7 @@
 """First start of docker-compose.yml: certificates, the ACL, random secrets, each where only its reader mounts it.
 
     docker compose run --rm setup password            Grafana's password for `admin`
+    docker compose run --rm -T setup client operator  the certificate of who mutes nodes, as a tar archive
     docker compose run --rm -T setup node home/bedroom --context home --no-employees-present
                                                       a new node's files, as a tar archive
 
@@ -22,7 +23,7 @@ import msgspec
 from broker.contract.condition import Context
 from broker.contract.errors import SettingsError, exit_with_one_line
 from broker.contract.generate import access_rules
-from broker.contract.topics import RELEASE_USER, WATCHER_USER, NodeId
+from broker.contract.topics import HOME_ASSISTANT_USER, OPERATOR_USER, RELEASE_USER, WATCHER_USER, NodeId
 from deploy.certificates import file_stem, issue_client, issue_server, make_authority
 from deploy.docker.enrolment import ANCHOR, node_settings, read_anchor, write_archive
 from edge_node.deployment import DeploymentSettings
@@ -37,7 +38,9 @@ _SECRETS: Final = (
     "release-passphrase",
 )
 _HEALTH: Final = "health"
-_OTHER_USERS: Final = (_HEALTH, RELEASE_USER, WATCHER_USER)
+_OTHER_USERS: Final = (_HEALTH, RELEASE_USER, WATCHER_USER, OPERATOR_USER, HOME_ASSISTANT_USER)
+_ELSEWHERE: Final = (OPERATOR_USER, HOME_ASSISTANT_USER, WATCHER_USER)
+"""Users whose programs run on other machines, too."""
 _INFLUXDB_UID: Final = 1000
 _OWN_UID: Final = 10001
 
@@ -97,8 +100,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     node.add_argument(
         "--anchor", type=Path, metavar="FILE", help="first root of the releases that it may run (default: `release`'s)"
     )
+    client = commands.add_parser("client", help="write another program's certificate to stdout, as a tar archive")
+    client.add_argument("name", choices=_ELSEWHERE, help="its MQTT user name")
     chosen = parser.parse_args(arguments)
-    run = {"prepare": _prepare, "password": _password, "node": _node}[chosen.command]
+    run = {"prepare": _prepare, "password": _password, "node": _node, "client": _client}[chosen.command]
     return exit_with_one_line("setup", lambda: run(chosen))
 
 
@@ -157,7 +162,7 @@ def _password(chosen: argparse.Namespace) -> int:
 
 def _node(chosen: argparse.Namespace) -> int:
     private: Path = chosen.private
-    authority = _prepared(private, "ca.crt")
+    _prepared(private, "ca.crt")
     stem = file_stem(chosen.name)
     site, _, name = chosen.name.partition("/")
     node = NodeId(site, name)
@@ -172,18 +177,29 @@ def _node(chosen: argparse.Namespace) -> int:
         issue_client(private, chosen.name)
     host = _listed("SOTTOVOCE_BROKER_NAMES")[-1]
     settings = node_settings(node, deployment, host, updates=anchor is not None)
-    files = {
-        "ca.crt": authority,
-        "client.crt": (private / f"{stem}.crt").read_bytes(),
-        "client.key": (private / f"{stem}.key").read_bytes(),
-        "node.toml": settings.encode(),
-    }
+    files = _identity(private, stem) | {"node.toml": settings.encode()}
     if anchor is None:
         sys.stderr.write(f"setup: {node} takes no model updates: no repository of releases yet, and no --anchor FILE\n")
     else:
         files["root.json"] = anchor
     write_archive(sys.stdout.buffer, stem, files)
     return 0
+
+
+def _client(chosen: argparse.Namespace) -> int:
+    stem = file_stem(chosen.name)
+    _prepared(chosen.private, f"{stem}.crt")
+    write_archive(sys.stdout.buffer, stem, _identity(chosen.private, stem))
+    return 0
+
+
+def _identity(private: Path, stem: str) -> dict[str, bytes]:
+    """Return what a client of the broker needs to be let in, by the names that its settings give them."""
+    return {
+        "ca.crt": (private / "ca.crt").read_bytes(),
+        "client.crt": (private / f"{stem}.crt").read_bytes(),
+        "client.key": (private / f"{stem}.key").read_bytes(),
+    }
 
 
 def _anchor(named: Path | None) -> bytes | None:

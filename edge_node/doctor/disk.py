@@ -32,9 +32,8 @@ def of_disk(settings: NodeSettings, report: Report | None, *, may_write: bool) -
         report: what the running node says; None: nobody has answered.
         may_write: whether to try it, with a file of the doctor's own, which is removed at once.
     """
-    path = Path(settings.outbox.path)
-    if report is not None:
-        path = Path(report.folder) / path
+    begins = Path() if report is None else Path(report.folder)
+    path = begins / settings.outbox.path
     folder = _existing(path)
     try:
         free = shutil.disk_usage(folder).free
@@ -42,7 +41,11 @@ def of_disk(settings: NodeSettings, report: Report | None, *, may_write: bool) -
         return fail(Stage.DISK, f"outbox.path {path}: {error.strerror}", "name a file on a disk that is there")
     facts: dict[str, Fact] = {"free_bytes": free, "path": str(path), **(_told(report) or read_counters(path) or {})}
     words = f"outbox {path}: {free / 1e6:,.0f} MB free"
-    problem = (_unwritable(path, folder) if may_write else None) or _refused(facts) or _forgotten(settings)
+    problem = (
+        (_unwritable(path, folder) if may_write else None)
+        or _refused(facts)
+        or _forgotten(begins / settings.state_path)
+    )
     if problem is not None:
         return fail(Stage.DISK, f"{words}; {problem[0]}", problem[1], **facts)
     if free < _LEAST_FREE:
@@ -99,9 +102,8 @@ def _refused(facts: dict[str, Fact]) -> tuple[str, str] | None:
     return None
 
 
-def _forgotten(settings: NodeSettings) -> tuple[str, str] | None:
+def _forgotten(path: Path) -> tuple[str, str] | None:
     """Return what is wrong with the file that says whether the node is muted; None: nothing, or it is not there."""
-    path = settings.state_path
     try:
         msgspec.json.decode(path.read_bytes(), type=State)
     except (OSError, FileNotFoundError) as error:

@@ -46,9 +46,10 @@ class Stage(enum.StrEnum):
 
 
 _CLASSES: Final = (
-    (SettingsError, (Stage.SETTINGS, Stage.LAW, Stage.SERVICE, Stage.CLOCK, Stage.MACHINE, Stage.CERTIFICATES)),
+    (SettingsError, (Stage.SETTINGS, Stage.LAW, Stage.GATE, Stage.CERTIFICATES)),
+    (SettingsError, (Stage.SERVICE, Stage.CLOCK, Stage.MACHINE)),  # of the machine around it
     (AudioError, (Stage.SOUND,)),
-    (BundleError, (Stage.MODEL, Stage.GATE)),
+    (BundleError, (Stage.MODEL,)),
     (LinkError, (Stage.NAME, Stage.TCP, Stage.TLS, Stage.MQTT, Stage.PUBLISH)),
     (StoreError, (Stage.DISK,)),
 )

@@ -120,6 +120,8 @@ def publish_told(report: Report) -> Finding:
     age_s = telemetry.outbox_age_us / 1e6
     facts: dict[str, Fact] = {"waiting": telemetry.outbox_depth, "age_s": round(age_s, 1)}
     words = f"{telemetry.outbox_depth:,} messages wait"
+    if report.broker.connected_s is None:
+        return skip(Stage.PUBLISH, f"no connection; {words}")
     if (took := telemetry.latency_us.get(Timed.PUBLISH)) is not None:
         words += f"; {took.count} were acknowledged of late, half of them within {took.p50 / 1_000:.1f} ms"
     if age_s > _OLD_S:

@@ -71,7 +71,7 @@ def of_service(presence: Presence) -> Finding:
     }
     if report.remarks:
         last = report.remarks[-1]
-        what = f"{words}; it warned {len(report.remarks)} times, at last: {last.words}"
+        what = f"{words}; its last warning of {len(report.remarks)}: {last.words}"
         if report.status.time_us - last.time_us < _LONG_S * 1e6:
             return warn(Stage.SERVICE, what, "read on: `journalctl --unit sottovoce-node`", **facts)
         return ok(Stage.SERVICE, what, **facts)

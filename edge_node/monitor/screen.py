@@ -64,7 +64,7 @@ def draw(scene: Scene, view: View, dropped_blocks: int, now_s: float) -> Panel:
     table.add_row("", "", "")
     below = Table.grid(padding=(0, 2, 0, 0))
     below.add_column(style="bold", no_wrap=True, width=10)
-    below.add_column(no_wrap=True)
+    below.add_column()
     legend = f"+ pleasant  = neutral  - unpleasant  ? uncertain  · no speech; {scene.hop_s:g} s each"
     below.add_row("last", _strip(view.history))
     below.add_row("", Text(legend, style="dim"))

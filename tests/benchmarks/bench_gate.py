@@ -268,33 +268,33 @@ TESS: Final = {"ps": "surprised", "fear": "fearful"}
 EMODB: Final = {"F": "happy", "W": "angry", "E": "disgust", "A": "fearful", "T": "sad", "N": "neutral", "L": "bored"}
 
 
-def emotion_of(path: Path) -> str | None:
-    """Return the emotion that a clip's official name tells; None: no clip, or of a speaker with whom was tuned.
+def told_by(name: str) -> tuple[str, str] | None:
+    """Return emotion and speaker that a clip's official name tells; None: no clip, or one with which was tuned.
 
-    Tuned was with RAVDESS 1 to 10, SAVEE DC, EMO-DB 3 to 11; all of TESS serves here.
+    Tuned was with RAVDESS 1 to 10, SAVEE DC, EMO-DB 3 to 11, and TESS OAF's words from a to k.
     """
-    if found := re.fullmatch(r"\d\d-01-(\d\d)-\d\d-\d\d-\d\d-(\d\d)", path.stem):
-        return RAVDESS[int(found[1]) - 1] if int(found[2]) > 10 else None
-    if found := re.fullmatch(r"(?:OAF?|YAF)_\w+_([a-z]+)", path.stem, re.IGNORECASE):
-        return TESS.get(found[1].lower(), found[1].lower())
-    if found := re.fullmatch(r"(?:JE|JK|KL)_([a-z]+)\d\d", path.stem):
-        return SAVEE[found[1]]
-    if found := re.fullmatch(r"1[2-6][ab]\d\d([A-Z])[a-z]", path.stem):
-        return EMODB[found[1]]
+    if found := re.fullmatch(r"\d\d-01-(\d\d)-\d\d-\d\d-\d\d-(\d\d)", name):
+        return (RAVDESS[int(found[1]) - 1], found[2]) if int(found[2]) > 10 else None
+    if found := re.fullmatch(r"(?:OAF?_[l-z]|YAF_)[a-z]*_([a-z]+)", name, re.IGNORECASE):
+        return TESS.get(found[1].lower(), found[1].lower()), name[:3]
+    if found := re.fullmatch(r"(JE|JK|KL)_([a-z]+)\d\d", name):
+        return SAVEE[found[2]], found[1]
+    if found := re.fullmatch(r"(1[2-6])[ab]\d\d([A-Z])[a-z]", name):
+        return EMODB[found[2]], f"emodb {found[1]}"
     return None
 
 
 def speech_streams(folder: Path, minutes: float) -> Iterator[tuple[str, Signal, npt.NDArray[np.bool_]]]:
-    """Yield clips of one emotion, with pauses, one minute or so at a time: emotion, samples, which parts are speech.
+    """Yield a minute of clips or so, with pauses, by one speaker in one emotion: it, samples, which parts are speech.
 
     The level of the speech is that of a signal of unit power.
     """
-    paths: dict[str, list[Path]] = {}
+    paths: dict[tuple[str, str], list[Path]] = {}
     for path in sorted((*folder.rglob("*.flac"), *folder.rglob("*.wav"))):
-        emotion = path.parent.name if folder == DEMO else emotion_of(path)
-        if emotion is not None:
-            paths.setdefault(emotion, []).append(path)
-    for number, (emotion, clips) in enumerate(sorted(paths.items())):
+        told = (path.parent.name, "") if folder == DEMO else told_by(path.stem)
+        if told is not None:
+            paths.setdefault(told, []).append(path)
+    for number, ((emotion, _), clips) in enumerate(sorted(paths.items())):
         random = np.random.default_rng((SEED, number))
         left_s = minutes * 60 / len(paths)
         order = iter([clips[at] for at in random.permutation(len(clips))])
@@ -333,8 +333,11 @@ def hits(folder: Path, minutes: float) -> list[str]:
             passed.setdefault(emotion, {}).setdefault(snr_db, []).extend(_passes(gate, mixed, active))
     columns = ["clean", *(f"{snr_db} dB" for snr_db in SNRS_DB[1:])]
     lines = [f"{'':<16} {'windows':>8} " + " ".join(f"{column:>8}" for column in columns)]
-    everything = {snr_db: [each for row in passed.values() for each in row[snr_db]] for snr_db in SNRS_DB}
-    for name, row in [*sorted(passed.items()), ("all", everything)]:
+    everything: dict[float | None, list[bool]] = {
+        snr_db: [each for row in passed.values() for each in row[snr_db]] for snr_db in SNRS_DB
+    }
+    passed["all"] = everything
+    for name, row in passed.items():
         shares = " ".join(f"{100 * float(np.mean(row[snr_db])):>6.1f} %" for snr_db in SNRS_DB)
         lines.append(f"{name:<16} {len(row[None]):>8} {shares}")
     return [f"{heard_s / 60:.0f} minutes of speech, with pauses, at -40 to -20 dBFS", *lines]

@@ -79,6 +79,23 @@ def test_bundle_round_trip(bundle: Bundle, reference: bytes | None) -> None:
     assert read.manifest.identity == "made/3"
 
 
+def test_bundle_of_before_hysteresis_and_prior_reads_as_it_was(parts: Parts) -> None:
+    older = json.loads(parts.content["manifest.json"])
+    del older["prior"]
+    for name in ("margin", "hold_us", "confirm_windows"):
+        del older["decision"][name]
+    parts.content["manifest.json"] = json.dumps(older).encode()
+    manifest = read_bundle(parts.pack(), "here").manifest
+    assert manifest.prior is None
+    assert (manifest.decision.margin, manifest.decision.hold_us, manifest.decision.confirm_windows) == (0.0, 0, 1)
+
+
+def test_bundle_tells_the_classes_shares_in_training(bundle: Bundle) -> None:
+    manifest = msgspec.structs.replace(bundle.manifest, prior=(0.2, 0.3, 0.5))
+    data = write_bundle(msgspec.structs.replace(bundle, manifest=manifest))
+    assert read_bundle(data, "here").manifest.prior == (0.2, 0.3, 0.5)
+
+
 def test_bundle_equal_content_makes_equal_bytes(bundle: Bundle) -> None:
     assert write_bundle(bundle) == write_bundle(read_bundle(write_bundle(bundle), "here"))
 
@@ -251,6 +268,10 @@ def test_bundle_golden_vectors_of_the_right_kind_are_accepted(parts: Parts) -> N
         ({"window": {"length_samples": 10, "hop_samples": 20}}, "hop_samples"),
         ({"window": {"length_samples": 8_000, "hop_samples": 20}}, "do not fit input"),
         ({"decision": {"smoothing": 0}}, "smoothing"),
+        ({"decision": {"a_later_rule": 1}}, "unknown field `a_later_rule`"),
+        ({"prior": [0.5, 0.5, 0.5]}, "does not add up to 1"),
+        ({"prior": [0.5, 0.5]}, "prior"),
+        ({"prior": [1.5, -0.5, 0.0]}, "prior"),
         ({"members": {}}, "manifest lists"),
     ],
 )

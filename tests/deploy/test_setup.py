@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 import yaml
 
+from broker.contract.condition import Exemption
 from broker.contract.errors import SettingsError
 from broker.contract.generate import access_rules
 from deploy.docker.enrolment import read_anchor
@@ -143,6 +145,36 @@ def test_setup_new_node_is_an_archive_that_the_node_accepts(setup: Setup, tmp_pa
     assert str(settings.identity) == "home/bedroom"
     assert (settings.broker.host, settings.broker.port, settings.broker.tls) == ("broker.lan", 8883, True)
     assert settings.update is None
+
+
+def test_setup_new_node_where_people_work_needs_an_exemption(setup: Setup, tmp_path: Path) -> None:
+    setup("prepare")
+    asked = ("node", "care/ward-3", "--context", "care")
+    for answer, word in ((), b"employees_present"), (("--employees-present",), b"Article 5(1)(f)"):
+        refused = setup(*asked, *answer, check=False)
+        assert (refused.returncode, refused.stdout) == (2, b"")
+        assert word in refused.stderr
+    stated = ("--employees-present", "--exemption", "medical", "--exemption-reference", 'file "12"')
+    _, settings = _unpacked(setup(*asked, *stated).stdout, tmp_path / "unpacked")
+    assert settings.deployment.exempted == Exemption(reason="medical", reference='file "12"')
+    assert settings.deployment.employees_present
+
+
+@pytest.mark.parametrize("name", ["operator", "homeassistant", "watcher"])
+def test_setup_client_elsewhere_gets_a_certificate_of_its_name(setup: Setup, tmp_path: Path, name: str) -> None:
+    setup("prepare")
+    with tarfile.open(fileobj=io.BytesIO(setup("client", name).stdout)) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    folder = tmp_path / "unpacked" / name
+    assert {each.name for each in folder.iterdir()} == {"ca.crt", "client.crt", "client.key"}
+    ssl.create_default_context(cafile=folder / "ca.crt").load_cert_chain(folder / "client.crt", folder / "client.key")
+    shown = subprocess.run(
+        ["openssl", "x509", "-in", folder / "client.crt", "-noout", "-subject"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.split("=")[-1].strip() == name
 
 
 def test_setup_new_node_gets_the_anchor_of_the_releases(setup: Setup, tmp_path: Path, releases: Path) -> None:

@@ -1,5 +1,6 @@
 """The speech gate: what people say goes on, however loud and at whatever rate; what machines make does not."""
 
+import itertools
 import math
 import os
 import subprocess
@@ -85,7 +86,9 @@ def _white(time_s: Samples, rng: np.random.Generator) -> Samples:
 
 def _engine(time_s: Samples, rng: np.random.Generator) -> Samples:
     phase = 2 * np.pi * (40 * time_s + 15 * np.sin(0.9 * time_s))
-    return sum(np.sin(k * phase + rng.uniform(0, 6)) / k for k in range(1, 30)) + 0.1 * rng.standard_normal(len(time_s))
+    motor: Samples = sum(np.sin(k * phase + rng.uniform(0, 6)) / k for k in range(1, 30))
+    motor += 0.1 * rng.standard_normal(len(time_s))
+    return motor
 
 
 def _hum(time_s: Samples, rng: np.random.Generator) -> Samples:
@@ -103,7 +106,8 @@ def _music(time_s: Samples, rng: np.random.Generator) -> Samples:
     phase = 2 * np.pi * np.cumsum(hertz) / RATE_HZ
     chord = sum(np.sin(2 * np.pi * 220 * 2 ** (k / 12) * time_s) for k in (0, 4, 7))
     lead = sum(np.sin(k * phase) / k for k in range(1, 8)) * np.exp(-3 * (time_s % 0.4))
-    return lead + 0.4 * chord + 0.01 * rng.standard_normal(len(time_s))
+    played: Samples = lead + 0.4 * chord + 0.01 * rng.standard_normal(len(time_s))
+    return played
 
 
 @pytest.mark.parametrize("make", [_white, _engine, _hum, _clicks, _music])
@@ -127,7 +131,7 @@ def test_gate_passes_speech_however_loud(listen: Callable[..., list[Heard]], spe
     assert sum(each.is_event for each in heard) > 3
 
 
-@pytest.mark.parametrize("snr_db", [20, 10, 5])
+@pytest.mark.parametrize("snr_db", [10, 5])
 @pytest.mark.parametrize("make", [_white, _engine, _hum])
 def test_gate_passes_speech_in_noise(gate: Gate, speech: Samples, make: Callable[..., Samples], snr_db: float) -> None:
     noise = _at(make(np.arange(len(speech)) / RATE_HZ, np.random.default_rng(2)), -30 - snr_db)
@@ -175,7 +179,7 @@ def test_gate_hears_at_the_models_rate(gate: Gate, speech: Samples, rate_hz: int
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])
 @given(lengths=st.lists(st.integers(0, 30_000), max_size=8))
-@settings(max_examples=6)  # each hears twelve seconds
+@settings(max_examples=4)  # each hears twelve seconds
 def test_gate_says_the_same_however_the_stream_is_cut(
     listen: Callable[..., list[Heard]], speech: Samples, rate_hz: int, lengths: list[int]
 ) -> None:
@@ -227,6 +231,21 @@ def test_gate_refuses_a_window_as_silence_does(listen: Callable[..., list[Heard]
     assert min(ends) < min(gated) < max(gated) < max(ends)
     first = next(each for each in heard if each.end_s > max(gated))
     assert first.is_event
+
+
+def test_pipeline_tells_what_the_gate_took(
+    factory: Bundle, classifier: Classifier, gate: Gate, speech: Samples
+) -> None:
+    """With a clock that goes on by 1 ms whenever it is read: each stage is the time between two readings."""
+    ticks = itertools.count(0, 1_000_000)
+    pipeline = Pipeline(factory.manifest, classifier, gate, clock_ns=lambda: next(ticks))
+    heard = list(pipeline.hear(Block(samples=speech[: 5 * RATE_HZ], rate_hz=RATE_HZ, captured_ns=0)))
+    assert len(heard) == 5
+    for each in heard:
+        assert each.latency_us is not None
+        stages = each.latency_us
+        took = (stages.resample, stages.gate, stages.features, stages.inference, stages.decision)
+        assert took == (1_000,) * 5
 
 
 def test_pipeline_is_tuned_while_it_hears(factory: Bundle, classifier: Classifier, gate: Gate, speech: Samples) -> None:

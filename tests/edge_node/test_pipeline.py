@@ -148,6 +148,8 @@ def test_pipeline_is_tuned_from_the_next_window_on_within_bounds(make: Make, fac
     pipeline, rate_hz = make(), factory.manifest.features.sample_rate_hz
     rng = np.random.default_rng(4)
     noise = (0.1 * rng.standard_normal(10 * rate_hz)).astype(np.float32)
+    pipeline.tune(Thresholds(uncertain_below=0.34, speech_above=0.5))
+    pipeline.tune(Thresholds(uncertain_below=0.34, speech_above=0.5))
     before = [each.decision.label for each in _hear(pipeline, _cut(noise, rate_hz, [])) if each.decision]
     assert before[-1] is not Label.UNCERTAIN
     pipeline.tune(Thresholds(uncertain_below=0.95, speech_above=0.5))

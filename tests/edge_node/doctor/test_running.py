@@ -57,11 +57,13 @@ def test_running_node_too_loud_or_too_quiet_warns(make_report: Make, make_teleme
         assert running.sound_told(make_report(telemetry=make_telemetry(**changes))).verdict is Verdict.WARN
 
 
-def test_running_node_without_a_broker_fails_with_the_problem(make_report: Make) -> None:
+def test_running_node_without_a_broker_fails_with_the_problem(make_report: Make, make_telemetry: MakeTelemetry) -> None:
     broker = BrokerReport(where="broker.lan:8883", connected_s=None, connects=2, attempts=7, problem="timed out")
     finding = running.mqtt_told(make_report(broker=broker))
     assert finding.verdict is Verdict.FAIL
     assert finding.words == "not connected to broker.lan:8883, 7 attempts: timed out"
+    waiting = make_report(broker=broker, telemetry=make_telemetry(outbox_depth=3))
+    assert running.publish_told(waiting).words == "no connection; 3 messages wait"
 
 
 def test_running_node_whose_messages_wait_fails(make_report: Make, make_telemetry: MakeTelemetry) -> None:

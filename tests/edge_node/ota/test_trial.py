@@ -31,6 +31,7 @@ from edge_node.ota.beside import Beside, Fed, decided
 from edge_node.ota.child import ChildError, Ending, Limits
 from edge_node.ota.device import Device
 from edge_node.ota.folder import Folder
+from edge_node.ota.told import ToldGate
 from edge_node.ota.trial import Trial, TrialSpec, judge_trial
 from edge_node.pipeline import Heard, Pipeline
 from edge_node.replay import read_recording
@@ -313,7 +314,7 @@ archive, sha256, recording = sys.argv[1:]
 spec = TrialSpec(windows=10, most_s=3, budget_us=10_000_000, agreement_at_least=0)
 trial = Trial(Path(archive), sha256, spec, stall_s=3)
 for number, samples in enumerate(np.load(recording), 1):
-    old = [SimpleNamespace(end_s=number / 10, decision=None)] if number >= 30 and number % 5 == 0 else []
+    old = [SimpleNamespace(end_s=number / 10, decision=None, gated=False)] if number >= 30 and number % 5 == 0 else []
     trial.feed(Block(samples=samples, rate_hz=16_000, captured_ns=number * 100_000_000), old)
 trial.start()
 while not trial._sent:
@@ -497,6 +498,43 @@ def test_beside_itself_a_model_agrees_whatever_the_cut_the_gaps_and_the_rates(
     assert figures.windows == decisions > 0
     assert figures.agreed == figures.classified
     assert sum(figures.scores) == sum(figures.labels.values()) == figures.classified
+
+
+def test_beside_judges_no_window_that_the_nodes_gate_refused(
+    factory: Bundle, classifier: Classifier, speech: np.ndarray
+) -> None:
+    """Both models smooth over the same windows, so a model agrees with itself, whatever was refused between."""
+    refused = {4.5, 5.0, 7.0, 7.5, 8.0, 11.5}
+    old = Pipeline(factory.manifest, classifier, ToldGate(lambda end_s: end_s in refused))
+    beside = Beside(factory.manifest, classifier, 10_000)
+    for number, block in enumerate(_blocks(speech[: 15 * RATE_HZ])):
+        heard = list(old.hear(block))
+        if number >= 41:  # entered at 4.5 s, where nobody speaks: the first window that both judge ends 3 s later
+            fed = Fed(
+                samples=block.samples.tobytes(),
+                rate_hz=RATE_HZ,
+                captured_ns=0,
+                gap=False,
+                old=tuple((each.end_s, each.decision.label if each.decision else None) for each in heard),
+                refused=tuple(each.end_s for each in heard if each.gated),
+            )
+            beside.hear(fed)
+    figures = beside.line().figures
+    assert figures.windows == 16  # 7.5 s to 15 s
+    assert figures.agreed == figures.classified == 13  # without 7.5 s, 8.0 s and 11.5 s
+
+
+def test_trial_is_told_what_the_nodes_gate_refused(
+    factory: Bundle, classifier: Classifier, archived: Archived, begin: Any, eventually: Eventually, speech: np.ndarray
+) -> None:
+    old = Pipeline(factory.manifest, classifier, ToldGate(lambda end_s: end_s < 12))
+    trial = begin(archived(factory), SPEC)
+    heard = _feed(trial, old, speech)
+    eventually(trial.outcome)
+    outcome = trial.outcome()
+    assert isinstance(outcome, TrialFigures)
+    assert sum(each.gated for each in heard[:50]) == 18
+    assert (outcome.windows, outcome.classified, outcome.agreed) == (50, 32, 32)
 
 
 def test_beside_enters_a_stream_where_the_old_model_has_ended_a_window(

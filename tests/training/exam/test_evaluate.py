@@ -82,6 +82,19 @@ def test_stream_is_the_nodes_windows_and_clip_its_loudest_one(bundle: Bundle, tw
         assert (stream.windows, one.windows) == (2, 1)
 
 
+def test_windows_that_a_node_answers_are_counted_right_or_wrong(exam: Exam) -> None:
+    sitting = exam.sittings[0]
+    told = [
+        (decision.label, clip.label)
+        for clip, verdict in zip(sitting.clips, sitting.verdicts[None, "stream", "quantized"], strict=True)
+        for decision in verdict.decisions
+        if decision.label in CLASSES
+    ]
+    figures = grade(exam).groups[0].models["quantized"]
+    assert figures.wrong_share == sum(said != truth for said, truth in told) / len(told)
+    assert sum(figures.decided[label] for label in CLASSES) == len(told)
+
+
 def test_figures_of_a_clip_do_not_depend_on_who_else_is_there_but_for_babble(
     bundle: Bundle, two: Collection, exam: Exam
 ) -> None:

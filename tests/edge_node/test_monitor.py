@@ -27,7 +27,7 @@ from edge_node.pipeline import Heard
 from edge_node.replay import Replay
 from edge_node.sources import Block, SourceError
 
-KITCHEN = Path(__file__).parents[3] / "deploy" / "demo" / "audio" / "kitchen"
+KITCHEN = Path(__file__).parents[2] / "deploy" / "demo" / "audio" / "kitchen"
 RATE_HZ = 16_000
 LATENCY = EventLatency(capture=1, resample=1, gate=9_000, features=2_000, inference=1_000, decision=1, total=12_003)
 GATED = Heard(end_s=3, level_dbfs=-30, decided_ns=1, speech=0.1, gated=True)
@@ -215,7 +215,7 @@ def test_monitor_writes_nothing_and_connects_nowhere(config: Path, tmp_path: Pat
     before = sorted(tmp_path.rglob("*"))
     done = subprocess.run(
         [sys.executable, "-c", code, "monitor", "--config", config, "--seconds", "4"],
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,
@@ -232,7 +232,7 @@ def test_monitor_ends_at_ctrl_c(config: Path) -> None:
     config.write_text(config.read_text().replace("real_time = false", "real_time = true"))
     with subprocess.Popen(
         [sys.executable, "-m", "edge_node", "monitor", "--config", config],
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -255,7 +255,7 @@ def test_monitor_at_a_terminal_draws_no_more_than_ten_times_a_second(config: Pat
     began_s = time.monotonic()
     with subprocess.Popen(
         [sys.executable, "-m", "edge_node", "monitor", "--config", config, "--seconds", "90"],
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[2],
         env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"},
         stdout=end,
         stderr=subprocess.DEVNULL,

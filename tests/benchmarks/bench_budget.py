@@ -1,0 +1,491 @@
+"""What a running node takes: memory, processor, time to its first label. Microphone, speech gate, model, MQTT over TLS.
+
+    python tests/benchmarks/bench_budget.py [--seconds N]
+
+One run of `sottovoce-node run` at its defaults, in real time: PulseAudio's virtual microphone, and Mosquitto as
+broker/mosquitto/mosquitto.conf has it, with certificates by deploy.certificates. It hears the demo's speech, then
+silence, then speech for N seconds while a program that never rests keeps all cores busy but the node's (600 s are what
+the budget says). What takes part is on the node's core, and everything is counted from outside, by the kernel.
+
+One file of more than 300 lines, because a script cannot import its neighbour as the rest of the project imports.
+"""
+
+import argparse
+import contextlib
+import os
+import platform
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+import msgspec
+import numpy as np
+import soundfile
+
+from broker.connection import Arrived, Event
+from broker.contract.generate import access_rules
+from broker.contract.messages import EmotionEvent, Telemetry
+from broker.link import Link
+from broker.local import free_port
+from broker.settings import BrokerSettings
+from deploy.certificates import issue_client, issue_server, make_authority
+
+ROOT: Final = Path(__file__).parents[2]
+SPEECH: Final = ROOT / "deploy" / "demo" / "audio"
+PROGRAMS: Final = ("pulseaudio", "pactl", "paplay", "mosquitto", "openssl")
+RSS_MB, START_S, CPU_PERCENT = 80.0, 3.0, 2.0
+"""The budget: MB of 10^6 bytes, seconds beside the window's own, percent of one core."""
+WINDOW_S, HOP_S = 3.0, 0.5
+"""Of the factory model, the first window's sound is what a first label has to wait for."""
+QUIET_PHASE_S: Final = 20.0
+WARM_S: Final = 3.0
+"""Between the end of one phase and the beginning of the next: a window holds what came before."""
+NODE, COLLECTOR = "home/kitchen", "collector"
+SAY = sys.stdout.write
+
+STEPS: Final = """
+import os, sys, time
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+marks = [("", time.perf_counter())]
+def mark(what):
+    marks.append((what, time.perf_counter()))
+import edge_node.__main__, edge_node.node, edge_node.settings
+mark("imports")
+from edge_node.gate import Gate, GateSettings
+gate = Gate(GateSettings())
+mark("gate")
+from edge_node.parts import load_pipeline
+load_pipeline(None, gate)
+mark("model")
+import threading
+from edge_node.microphone import opener
+found = opener("vmic")()
+mark("PortAudio")
+stop = threading.Event()
+blocks = found.blocks(stop)
+while next(blocks) is None:
+    pass
+mark("first block")
+blocks.close()
+print(", ".join(f"{what} {now - before:.2f} s" for (what, now), (_, before) in zip(marks[1:], marks)))
+os._exit(0)
+"""
+
+
+def skip(why: str) -> NoReturn:
+    """End, as something that was not measured; `make bench` goes on."""
+    SAY(f"budget of a running node: not measured, {why}\n")
+    sys.exit(0)
+
+
+# --- what the node is surrounded by
+
+
+class Surroundings:
+    """Broker, sound server, and the files of a run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port, self._running = folder, free_port(), contextlib.ExitStack()
+        make_authority(folder)
+        issue_server(folder, ["localhost"])
+        for client in (NODE, COLLECTOR):
+            issue_client(folder, client)
+        home = folder / "home"
+        home.mkdir()
+        (home / ".asoundrc").write_text('pcm.vmic { type pulse device "vmic" hint { show on description "virtual" } }\n')
+        pulse = folder / "pulse.socket"
+        self.environment = os.environ | {
+            "HOME": str(home),
+            "XDG_RUNTIME_DIR": str(folder),
+            "PULSE_SERVER": f"unix:{pulse}",
+            "NOTIFY_SOCKET": str(folder / "notify"),
+        }
+        self._start(["mosquitto", "-c", self._broker()], lambda: self._answers())
+        (folder / "pulse.pa").write_text(
+            f"load-module module-native-protocol-unix socket={pulse} auth-anonymous=1\n"
+            "load-module module-null-sink sink_name=vspk rate=48000 channels=1\n"
+            "load-module module-remap-source master=vspk.monitor source_name=vmic channels=1\n"
+        )
+        self._start(
+            ["pulseaudio", "-n", "-F", folder / "pulse.pa", "--daemonize=no", "--exit-idle-time=-1"]
+            + ["--use-pid-file=no"],
+            lambda: "vmic" in self._pactl("list", "short", "sources"),
+        )
+        self.speech = self._speech()
+
+    def run(self, command: Sequence[str | Path], *, log: str = "other.log") -> subprocess.Popen[bytes]:
+        """Start a program that ends with the run."""
+        with (self.folder / log).open("ab") as out:
+            process = subprocess.Popen(command, env=self.environment, stdout=out, stderr=out)  # noqa: S603 -- our own
+        self._running.callback(end, process)
+        return process
+
+    def settings(self, client: str) -> BrokerSettings:
+        """Return how a client reaches the broker."""
+        stem = client.replace("/", ".")
+        files = (str(self.folder / name) for name in ("ca.crt", f"{stem}.crt", f"{stem}.key"))
+        ca_file, cert_file, key_file = files
+        return BrokerSettings(port=self.port, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
+
+    def node_settings(self) -> Path:
+        """Return the node's settings file: its defaults, but for what has no default, and a clock to be believed."""
+        broker = msgspec.structs.asdict(self.settings(NODE))
+        lines = "".join(f'{key} = "{broker[key]}"\n' for key in ("host", "ca_file", "cert_file", "key_file"))
+        path = self.folder / "node.toml"
+        path.write_text(
+            'site = "home"\nnode = "kitchen"\ndeployment = {context = "home", employees_present = false}\n'
+            f'[source]\ndevice = "vmic"\n[clock]\ntrust = true\n[outbox]\npath = "{self.folder / "outbox.sqlite"}"\n'
+            f"[broker]\nport = {self.port}\n{lines}"
+        )
+        return path
+
+    def end(self) -> None:
+        """End what runs."""
+        self._running.close()
+
+    def _start(self, command: Sequence[str | Path], is_there: Callable[[], bool]) -> None:
+        process, deadline = self.run(command), time.monotonic() + 10
+        while not is_there():
+            if process.poll() is not None or time.monotonic() > deadline:
+                skip(f"{command[0]} does not start here: {(self.folder / 'other.log').read_text()[-300:]}")
+            time.sleep(0.05)
+
+    def _broker(self) -> Path:
+        (self.folder / "acl").write_text(access_rules((COLLECTOR,)))
+        (self.folder / "acl").chmod(0o600)
+        (self.folder / "data").mkdir()
+        text = (ROOT / "broker" / "mosquitto" / "mosquitto.conf").read_text()
+        for old, new in (
+            ("/mosquitto/identity", str(self.folder)),
+            ("/mosquitto/data", str(self.folder / "data")),
+            ("listener 8883", f"listener {self.port} 127.0.0.1"),
+        ):
+            text = text.replace(old, new)
+        if os.geteuid() == 0:
+            text += "user root\n"  # what is in this folder is no other user's to read
+        path = self.folder / "mosquitto.conf"
+        path.write_text(text)
+        return path
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def _pactl(self, *arguments: str) -> str:
+        command = ["pactl", *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False).stdout  # noqa: S603 -- our own
+
+    def _speech(self) -> Path:
+        clips = [soundfile.read(path)[0] for path in sorted(SPEECH.glob("*/*.flac"))]
+        path = self.folder / "speech.wav"
+        soundfile.write(path, np.concatenate(clips), soundfile.info(next(SPEECH.glob("*/*.flac"))).samplerate)
+        return path
+
+
+class Collector:
+    """What the broker hands on of the node, and when."""
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        topics = [f"sottovoce/v1/node/+/+/{name}" for name in ("emotion", "telemetry", "status")]
+        self._link = Link(settings, COLLECTOR, events=self._events, subscribe_to=topics)
+        self.emotions: list[tuple[float, EmotionEvent]] = []
+        """With the monotonic time of their arrival, in s."""
+        self.telemetry: list[Telemetry] = []
+
+    def start(self) -> None:
+        self._link.start()
+
+    def take(self, wait_s: float) -> None:
+        """Take what arrives for so long."""
+        deadline = time.monotonic() + wait_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            try:
+                event = self._events.get(timeout=left_s)
+            except queue.Empty:
+                return
+            if not isinstance(event, Arrived):
+                continue
+            event.connection.acknowledge(event.packet_id)
+            if event.topic.endswith("/emotion"):
+                self.emotions.append((time.monotonic(), msgspec.json.decode(event.payload, type=EmotionEvent)))
+            elif event.topic.endswith("/telemetry"):
+                self.telemetry.append(msgspec.json.decode(event.payload, type=Telemetry))
+
+    def end(self) -> None:
+        self._link.stop()
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a program."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+# --- what the kernel says of a process
+
+
+def cpu_s(pid: int) -> float:
+    """Return what a process and its children have taken, in s, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    own = sum(int(each) for each in fields[11:15]) / os.sysconf("SC_CLK_TCK")  # its own, and children's that ended
+    return own + sum(cpu_s(child) for child in children(pid))
+
+
+def children(pid: int) -> list[int]:
+    """Return a process's living children."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for each in lists for child in each.read_text().split()]
+
+
+def threads(pid: int) -> int:
+    """Return how many threads a process has."""
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+def descriptors(pid: int) -> int:
+    """Return how many files a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def memory_mb(pid: int) -> dict[str, float]:
+    """Return a process's resident memory, its share of it (PSS), and the most it ever was, in MB, children included."""
+    found = {"rss": 0.0, "pss": 0.0, "peak": 0.0}
+    for each in (pid, *children(pid)):
+        for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
+            name, _, rest = line.partition(":")
+            if name in {"Rss", "Pss"}:
+                found[name.lower()] += int(rest.split()[0]) * 1024 / 1e6
+        status = Path(f"/proc/{each}/status").read_text()
+        found["peak"] += int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+    return found
+
+
+def wakes(pid: int) -> int:
+    """Return how often a process's threads have been let run after they waited."""
+    lines = (each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/status"))
+    return sum(int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0]) for text in lines)
+
+
+# --- the run
+
+
+class Phase(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stretch of the run came to."""
+
+    name: str
+    seconds: float
+    cpu_percent: float
+    wakes_per_s: float
+    rss_mb: float
+    threads: tuple[int, int]
+    """Fewest and most."""
+    descriptors: tuple[int, int]
+
+
+class Run:
+    """One run of the node, looked at from outside."""
+
+    def __init__(self, around: Surroundings, collector: Collector) -> None:
+        self._around, self._collector = around, collector
+        self._ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._ready.bind(around.environment["NOTIFY_SOCKET"])
+        self._player: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> tuple[float, float]:
+        """Start the node; return when it heard the first block, and when its first label arrived, in s from then."""
+        self.speak()
+        self._collector.take(2)  # until it speaks
+        began_s = time.monotonic()
+        command = [sys.executable, "-m", "edge_node", "run", "--config", self._around.node_settings()]
+        self.node = self._around.run(command, log="node.log")
+        self._ready.settimeout(20)
+        with contextlib.suppress(TimeoutError):
+            while self._ready.recv(4096) != b"READY=1":
+                pass
+        ready_s = time.monotonic()
+        self._ready.setblocking(False)
+        while not self._collector.emotions:
+            if self.node.poll() is not None or time.monotonic() - ready_s > 60:
+                SAY(f"the node has said nothing:\n{(self._around.folder / 'node.log').read_text()}")
+                sys.exit(1)
+            self._look()
+        return ready_s - began_s, self._collector.emotions[0][0] - began_s
+
+    def phase(self, name: str, seconds: float, *, speaks: bool) -> Phase:
+        """Watch the node for a while."""
+        if speaks:
+            self.speak()
+        else:
+            self.hush()
+        self._look(WARM_S)
+        pid = self.node.pid
+        began, cpu, woken = time.monotonic(), cpu_s(pid), wakes(pid)
+        looks: list[tuple[int, int, float]] = []
+        while time.monotonic() - began < seconds:
+            if speaks:
+                self.speak()
+            self._look()
+            looks.append((threads(pid), descriptors(pid), memory_mb(pid)["rss"]))
+        took = time.monotonic() - began
+        each_threads, each_descriptors, sizes = zip(*looks, strict=True)
+        return Phase(
+            name=name,
+            seconds=took,
+            cpu_percent=100 * (cpu_s(pid) - cpu) / took,
+            wakes_per_s=(wakes(pid) - woken) / took,
+            rss_mb=float(np.median(sizes)),
+            threads=(min(each_threads), max(each_threads)),
+            descriptors=(min(each_descriptors), max(each_descriptors)),
+        )
+
+    def speak(self) -> None:
+        """Play speech, if none is playing."""
+        if self._player is None or self._player.poll() is not None:
+            self._player = self._around.run(["paplay", "--device=vspk", self._around.speech])
+
+    def hush(self) -> None:
+        """Play nothing more."""
+        if self._player is not None:
+            end(self._player)
+
+    def _look(self, seconds: float = 0.5) -> None:
+        self._collector.take(seconds)
+        with contextlib.suppress(BlockingIOError):
+            while self._ready.recv(4096):
+                pass
+
+
+@contextlib.contextmanager
+def busy(cores: set[int]) -> Iterator[None]:
+    """Keep these cores busy."""
+    loops = []
+    for core in cores:
+        code = f"import os\nos.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
+        loops.append(subprocess.Popen([sys.executable, "-c", code]))  # noqa: S603 -- our own
+    try:
+        yield
+    finally:
+        for each in loops:
+            end(each)
+
+
+def main() -> int:
+    """Measure, print one table, and return 0."""
+    parser = argparse.ArgumentParser(description="What a running node takes.")
+    parser.add_argument("--seconds", type=float, default=40.0, help="with the other cores busy (default: %(default)g)")
+    seconds = parser.parse_known_args()[0].seconds  # `make bench ARGS=...` goes to all benchmarks
+    os.environ["PATH"] += ":/usr/sbin"  # Debian puts mosquitto there
+    if missing := [each for each in PROGRAMS if shutil.which(each) is None]:
+        skip(f"{', '.join(missing)}: not installed (apt-get install pulseaudio libasound2-plugins mosquitto)")
+    if not Path("/proc/self/smaps_rollup").exists():
+        skip("only Linux says what a process takes")
+    cores = os.sched_getaffinity(0)
+    own = min(cores)
+    os.sched_setaffinity(0, {own})
+    with tempfile.TemporaryDirectory() as name:
+        around = Surroundings(Path(name))
+        try:
+            measure(around, seconds, cores, own)
+        finally:
+            around.end()
+            print((around.folder / 'node.log').read_text())
+            print((around.folder / 'other.log').read_text()[-1500:])
+    return 0
+
+
+def measure(around: Surroundings, seconds: float, cores: set[int], own: int) -> None:
+    """Run the node, and print what it came to."""
+    steps = subprocess.run(
+        [sys.executable, "-c", STEPS], env=around.environment, capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    collector = Collector(around.settings(COLLECTOR))
+    collector.start()
+    run = Run(around, collector)
+    ready_s, label_s = run.start()
+    phases = [
+        run.phase("speech", QUIET_PHASE_S, speaks=True),
+        run.phase("silence", QUIET_PHASE_S, speaks=False),
+    ]
+    with busy(cores - {own}):
+        phases.append(run.phase("speech, other cores busy", seconds, speaks=True))
+    took = memory_mb(run.node.pid)
+    run.hush()
+    run.node.send_signal(signal.SIGTERM)
+    while run.node.poll() is None:
+        collector.take(0.2)
+    collector.take(0.5)
+    collector.end()
+    show(collector, phases, took, ready_s, label_s, own, cores)
+    SAY(f"the same steps once more, each alone: {steps.stdout.strip() or steps.stderr}\n")
+    log = (around.folder / "node.log").read_text()
+    told = [line for line in log.splitlines() if " WARNING " in line or " ERROR " in line]
+    SAY("".join(f"the node said: {line}\n" for line in told))
+
+
+def show(
+    collector: Collector,
+    phases: Sequence[Phase],
+    took: dict[str, float],
+    ready_s: float,
+    label_s: float,
+    own: int,
+    cores: set[int],
+) -> None:
+    """Print the table."""
+    last = collector.telemetry[-1]
+    spoken, silent, pressed = phases
+    others = ", ".join(str(core) for core in sorted(cores - {own})) or "none"
+    SAY(f"machine: {machine()}; Python {platform.python_version()}; node on core {own}, kept busy: {others}\n\n")
+    SAY(f"{'a running node: microphone, gate, model, MQTT over TLS':<62}{'budget':>10} {'measured':>10}\n")
+
+    def row(what: str, measured: float, unit: str, most: float | None = None, digits: int = 1) -> None:
+        budget = "" if most is None else f"{most:g} {unit}"
+        verdict = "" if most is None else ("  ok" if measured <= most else "  OVER")
+        SAY(f"{what:<62}{budget:>10} {f'{measured:.{digits}f} {unit}':>10}{verdict}\n")
+
+    row("resident memory at the end, of 10^6 bytes", took["rss"], "MB", RSS_MB)
+    row("  the same in MiB", took["rss"] * 1e6 / 2**20, "MiB")
+    row("  at its peak", took["peak"], "MB", RSS_MB)
+    row("  its share where pages are shared (PSS)", took["pss"], "MB")
+    row(f"start to first label, beside the window's {WINDOW_S:g} s of sound", label_s - WINDOW_S, "s", START_S, 2)
+    row("  start to the first block heard", ready_s, "s", None, 2)
+    for each in phases:
+        row(f"processor: {each.name}, {each.seconds:.0f} s, of one core", each.cpu_percent, "%", CPU_PERCENT, 2)
+    row(f"blocks dropped while other cores are busy, {pressed.seconds:.0f} s", last.dropped_blocks, "", 0, 0)
+    row("connections to the broker after the first", last.reconnects, "", 0, 0)
+    few, many = (pick(each.descriptors[at] for each in phases) for at, pick in ((0, min), (1, max)))
+    row("open files, most beyond fewest", many - few, "", 2, 0)
+    row("  open files", many, "", None, 0)
+    row("threads", max(each.threads[1] for each in phases), "", None, 0)
+    row("wakes a second, of all threads", spoken.wakes_per_s, "", None, 0)
+    row("  in silence", silent.wakes_per_s, "", None, 0)
+    windows = sum(sum(each.windows.values()) for each in collector.telemetry)
+    gated, quiet = (sum(getattr(each, name) for each in collector.telemetry) for name in ("gated_windows", "silent_windows"))
+    SAY(
+        f"\nwindows: {windows} classified, {gated} no speech, {quiet} silent; {len(collector.emotions)} events arrived of "
+        f"{last.emitted}\n"
+    )
+
+
+def machine() -> str:
+    """Return the processor's name and how many cores there are."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return f"{models[0] if models else 'unknown processor'} ({platform.machine()}), {os.cpu_count()} cores"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
