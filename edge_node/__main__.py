@@ -17,6 +17,7 @@ from broker.contract.errors import exit_with_one_line
 from broker.program import configure_logging, stop_on_signals
 from broker.settings import read_settings
 from edge_node.notice import options as notice_options
+from edge_node.privacy import options as privacy_options
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     mute.add_argument("--config", type=Path, required=True, help="settings file of the node")
     mute.add_argument("--off", action="store_true", help="open it again")
     mute.set_defaults(run=_mute)
+    privacy_check = commands.add_parser("privacy-check", help="prove that no audio leaves this program's memory")
+    privacy_options.add_options(privacy_check)
+    privacy_check.set_defaults(run=_privacy_check)
     retire = commands.add_parser("retire", help="take back what the broker keeps of a node that is to be no more")
     retire.add_argument("--config", type=Path, required=True, help="settings file of the stopped node")
     retire.set_defaults(run=_retire)
@@ -130,8 +134,8 @@ def _notice(arguments: argparse.Namespace) -> int:
 
 
 def _mute(arguments: argparse.Namespace) -> int:
-    from edge_node.local_client import likely_places  # noqa: PLC0415 -- likewise
-    from edge_node.mute_here import mute_here  # noqa: PLC0415 -- likewise
+    from edge_node.control.mute_here import mute_here  # noqa: PLC0415 -- likewise
+    from edge_node.local.client import likely_places  # noqa: PLC0415 -- likewise
     from edge_node.settings import NodeSettings  # noqa: PLC0415 -- likewise
 
     settings = read_settings(arguments.config, NodeSettings)
@@ -149,6 +153,12 @@ def _retire(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _privacy_check(arguments: argparse.Namespace) -> int:
+    from edge_node.privacy.command import run  # noqa: PLC0415 -- likewise
+
+    return run(arguments)
+
+
 def _monitor(arguments: argparse.Namespace) -> int:
     from edge_node.monitor.command import run  # noqa: PLC0415 -- likewise
 
@@ -162,7 +172,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _devices(arguments: argparse.Namespace) -> int:
-    from edge_node.portaudio import as_json, as_text, list_devices  # noqa: PLC0415 -- likewise
+    from edge_node.sound.portaudio import as_json, as_text, list_devices  # noqa: PLC0415 -- likewise
 
     devices = list_devices()
     sys.stdout.write(json.dumps(as_json(devices)) + "\n" if arguments.json else as_text(devices))

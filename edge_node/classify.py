@@ -10,11 +10,11 @@ import numpy as np
 from broker.contract.condition import Quantiles
 from broker.contract.decision import CLASSES, Label
 from broker.contract.messages import Stage
-from edge_node.gate import Gate, GateSettings
 from edge_node.parts import load_pipeline
 from edge_node.pipeline import Heard
-from edge_node.replay import read_recording
-from edge_node.sources import Block
+from edge_node.sound.gate import Gate, GateSettings
+from edge_node.sound.replay import read_recording
+from edge_node.sound.sources import Block
 from edge_node.telemetry import quantiles
 
 __all__ = ["Timeline", "as_json", "as_text", "classify"]

@@ -10,8 +10,8 @@ import msgspec
 from broker.contract.condition import CaptureReport, MuteSource, Thresholds
 from broker.contract.messages import EmotionEvent, NodeStatus, StatusReason, Telemetry, Versions
 from edge_node.classifier import litert_version
+from edge_node.delivery.outbox import Counters
 from edge_node.deployment import DeploymentSettings
-from edge_node.outbox import Counters
 from edge_node.pipeline import Heard
 from edge_node.telemetry import Reading, is_throttled, rss_bytes, temperature_c
 

@@ -22,7 +22,7 @@ from broker.connection import Arrived, Event, Lost, Opened
 from broker.contract.device import DeviceDiscovery
 from broker.contract.home_assistant import birth_topic, discovery_topic
 from broker.contract.topics import NodeTopic
-from edge_node.outbox import OutboxSettings
+from edge_node.delivery.outbox import OutboxSettings
 from edge_node.settings import HomeAssistantSettings
 
 __all__ = ["Announcement", "announced", "forget_announced"]

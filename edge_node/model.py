@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from broker.contract.bundle import Manifest
 from broker.contract.condition import Thresholds
 from broker.contract.errors import BundleError
-from edge_node.gate import Gate
+from edge_node.control.state import StateFile
+from edge_node.control.tuning import Tuning
 from edge_node.parts import Loaded, load_pipeline, pipeline_of
 from edge_node.pipeline import Heard
 from edge_node.settings import NodeSettings
-from edge_node.sources import Block
-from edge_node.state import StateFile
-from edge_node.tuning import Tuning
+from edge_node.sound.gate import Gate
+from edge_node.sound.sources import Block
 
 if TYPE_CHECKING:
     from edge_node.ota.service import Updates

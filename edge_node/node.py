@@ -16,21 +16,21 @@ from broker.connection import Event
 from broker.contract.errors import SottovoceError
 from broker.contract.home_assistant import describe
 from broker.contract.messages import StatusReason
-from edge_node.answers import Answers
 from edge_node.clock import WallClock
+from edge_node.control.answers import Answers
+from edge_node.control.mute import Mute
+from edge_node.control.orders import Orders
+from edge_node.control.state import StateFile
+from edge_node.delivery.outbox import Outbox
+from edge_node.delivery.publisher import Publisher
 from edge_node.drafts import Drafts
 from edge_node.home_assistant import Announcement
-from edge_node.local_messages import Report
-from edge_node.local_report import RecentWarnings, report_of_link
-from edge_node.local_socket import open_local_socket
+from edge_node.local.messages import Report
+from edge_node.local.report import RecentWarnings, report_of_link
+from edge_node.local.socket import open_local_socket
 from edge_node.model import Model
-from edge_node.mute import Mute
-from edge_node.orders import Orders
-from edge_node.outbox import Outbox
 from edge_node.parts import capture_of
-from edge_node.publisher import Publisher
 from edge_node.settings import NodeSettings, UpdateSettings
-from edge_node.state import StateFile
 from edge_node.supervisor import Supervisor, words_of
 from edge_node.telemetry import Meter
 from edge_node.telling import Telling

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from broker.contract.bundle import Manifest, read_bundle
 from broker.contract.errors import BundleError
-from edge_node.capture import Capture, nothing_to_rescan
 from edge_node.classifier import verify
-from edge_node.gate import SpeechGate
 from edge_node.models import factory_bundle
 from edge_node.pipeline import Pipeline
 from edge_node.settings import SourceSettings
+from edge_node.sound.capture import Capture, nothing_to_rescan
+from edge_node.sound.gate import SpeechGate
 
 __all__ = ["Loaded", "capture_of", "load_pipeline", "pipeline_of"]
 
@@ -53,13 +53,13 @@ def capture_of(settings: SourceSettings, is_muted: Callable[[], bool]) -> Captur
         AudioError: it can never be used as it is set. (A microphone that is not there may come.)
     """
     if settings.kind == "microphone":
-        from edge_node.microphone import opener  # noqa: PLC0415 -- what only one of the two needs is not loaded
-        from edge_node.portaudio import rescan  # noqa: PLC0415 -- likewise
+        from edge_node.sound.microphone import opener  # noqa: PLC0415 -- what only one of the two needs is not loaded
+        from edge_node.sound.portaudio import rescan  # noqa: PLC0415 -- likewise
 
         channel = settings.channel or 1
         opened = opener(settings.device, channel, gain_db=settings.gain_db, remove_dc=settings.remove_dc)
         return Capture(opened, is_muted=is_muted, rescan=rescan)
-    from edge_node.replay import Replay  # noqa: PLC0415 -- likewise
+    from edge_node.sound.replay import Replay  # noqa: PLC0415 -- likewise
 
     replay = Replay(
         [Path(each) for each in settings.paths],

@@ -23,9 +23,9 @@ from broker.contract.messages import EventLatency
 from broker.contract.stream import FrameStream
 from broker.contract.windows import Window
 from edge_node.classifier import Classifier
-from edge_node.clipping import Clipping
-from edge_node.gate import SpeechGate, check_speech_above
-from edge_node.sources import Block
+from edge_node.sound.clipping import Clipping
+from edge_node.sound.gate import SpeechGate, check_speech_above
+from edge_node.sound.sources import Block
 
 __all__ = ["Heard", "Pipeline"]
 

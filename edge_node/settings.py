@@ -11,10 +11,10 @@ from broker.contract.errors import SettingsError
 from broker.contract.topics import HOME_ASSISTANT_PREFIX, NodeId
 from broker.settings import BrokerSettings
 from edge_node.clock import ClockSettings
+from edge_node.control.mute import MuteSettings
+from edge_node.delivery.outbox import OutboxSettings
 from edge_node.deployment import DeploymentSettings
-from edge_node.gate import GateSettings
-from edge_node.mute import MuteSettings
-from edge_node.outbox import OutboxSettings
+from edge_node.sound.gate import GateSettings
 
 __all__ = [
     "DecisionSettings",

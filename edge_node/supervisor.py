@@ -22,8 +22,8 @@ import msgspec
 
 from broker.contract.condition import CaptureReport, CaptureState
 from broker.contract.messages import NodeStatus
-from edge_node.recovery import WAITS_S
-from edge_node.sources import Block
+from edge_node.sound.recovery import WAITS_S
+from edge_node.sound.sources import Block
 
 __all__ = ["Progress", "Supervisor", "advance", "words_of"]
 

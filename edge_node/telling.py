@@ -7,12 +7,12 @@ from broker.contract.bundle import Manifest
 from broker.contract.errors import StoreError
 from broker.contract.messages import EmotionEvent, NodeStatus, StatusReason, Telemetry
 from broker.contract.topics import EMOTION, TELEMETRY, NodeId
-from edge_node.capture import Capture
+from edge_node.control.mute import Mute
+from edge_node.delivery.outbox import Outbox
 from edge_node.drafts import Condition, Drafts, Losses
 from edge_node.model import Model
-from edge_node.mute import Mute
-from edge_node.outbox import Outbox
 from edge_node.pipeline import Heard
+from edge_node.sound.capture import Capture
 from edge_node.telemetry import Meter
 
 __all__ = ["Telling"]

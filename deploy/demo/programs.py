@@ -18,7 +18,7 @@ from broker.contract.errors import AudioError, LinkError
 from broker.contract.topics import NodeId
 from broker.local import LocalBroker
 from deploy.demo.make_audio import AUDIO
-from edge_node.replay import AUDIO_ENDINGS
+from edge_node.sound.replay import AUDIO_ENDINGS
 
 __all__ = ["COLLECTOR", "Place", "Programs", "places"]
 

@@ -28,7 +28,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     args = parse(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     logging.getLogger("tuf").setLevel(logging.ERROR)
-    for name in ("edge_node.ota", "edge_node.pauses"):  # what each of a thousand nodes complains of
+    for name in ("edge_node.ota", "edge_node.delivery.pauses"):  # what each of a thousand nodes complains of
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         command = importlib.import_module(_COMMANDS[args.command])  # --help needs none of what it imports

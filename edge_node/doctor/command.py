@@ -9,7 +9,7 @@ from pathlib import Path
 from edge_node.doctor.examine import examine
 from edge_node.doctor.show import as_json, show
 from edge_node.doctor.support import collect, write
-from edge_node.local_report import RecentWarnings
+from edge_node.local.report import RecentWarnings
 
 __all__ = ["run"]
 

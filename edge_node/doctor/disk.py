@@ -11,10 +11,10 @@ from typing import Final
 
 import msgspec
 
+from edge_node.control.state import State
 from edge_node.doctor.finding import Fact, Finding, Stage, fail, ok, warn
-from edge_node.local_messages import Report
+from edge_node.local.messages import Report
 from edge_node.settings import NodeSettings
-from edge_node.state import State
 
 __all__ = ["of_disk", "read_counters"]
 

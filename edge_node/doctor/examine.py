@@ -14,7 +14,7 @@ from edge_node.doctor.gate import try_gate
 from edge_node.doctor.model import try_model
 from edge_node.doctor.stillness import muted_by
 from edge_node.doctor.who import Presence, look_for_node, of_service
-from edge_node.local_messages import Report
+from edge_node.local.messages import Report
 from edge_node.settings import NodeSettings
 
 __all__ = ["Examined", "examine"]

@@ -7,8 +7,8 @@ import numpy as np
 from broker.contract.errors import SettingsError
 from broker.contract.windows import Window
 from edge_node.doctor.finding import Finding, Stage, fail, ok
-from edge_node.gate import Gate
 from edge_node.settings import NodeSettings
+from edge_node.sound.gate import Gate
 
 __all__ = ["try_gate"]
 

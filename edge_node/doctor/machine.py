@@ -7,7 +7,7 @@ from typing import Final
 
 from edge_node.clock import WallClock
 from edge_node.doctor.finding import Fact, Finding, Stage, fail, ok, warn
-from edge_node.local_messages import Report
+from edge_node.local.messages import Report
 from edge_node.telemetry import is_throttled, temperature_c
 
 __all__ = ["of_clock", "of_machine"]

@@ -8,7 +8,7 @@ from broker.contract.messages import Stage as Timed
 from broker.contract.messages import Telemetry
 from edge_node.doctor.finding import Fact, Finding, Stage, fail, ok, skip, warn
 from edge_node.doctor.model import weigh
-from edge_node.local_messages import Report
+from edge_node.local.messages import Report
 
 __all__ = ["clock_told", "gate_told", "model_told", "mqtt_told", "publish_told", "sound_told"]
 

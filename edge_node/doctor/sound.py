@@ -11,11 +11,11 @@ import numpy as np
 from broker.contract.condition import CaptureProblem
 from broker.contract.decision import level_dbfs
 from broker.contract.errors import AudioError
-from edge_node.conditioning import FULL_SCALE
 from edge_node.doctor.finding import Fact, Finding, Stage, fail, ok, skip, warn
-from edge_node.once import open_once
 from edge_node.settings import NodeSettings
-from edge_node.sources import STALE_S, TICK_S, Block, Samples, Source, SourceError
+from edge_node.sound.conditioning import FULL_SCALE
+from edge_node.sound.once import open_once
+from edge_node.sound.sources import STALE_S, TICK_S, Block, Samples, Source, SourceError
 
 __all__ = ["judge", "listen"]
 

@@ -7,11 +7,11 @@ import msgspec
 
 from broker.contract.condition import MuteSource
 from broker.contract.errors import SettingsError
-from edge_node.button import Button
 from edge_node.clock import WallClock
-from edge_node.quiet import minutes_left, read_period
+from edge_node.control.button import Button
+from edge_node.control.quiet import minutes_left, read_period
+from edge_node.control.state import State
 from edge_node.settings import NodeSettings
-from edge_node.state import State
 
 __all__ = ["muted_by", "read_state"]
 

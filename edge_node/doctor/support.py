@@ -27,9 +27,9 @@ from broker.settings import BrokerSettings, secret
 from edge_node.doctor.certificates import public_parts
 from edge_node.doctor.examine import Examined
 from edge_node.doctor.show import as_text
-from edge_node.local_messages import Remark, Report
-from edge_node.portaudio import as_json, list_devices
+from edge_node.local.messages import Remark, Report
 from edge_node.settings import NodeSettings
+from edge_node.sound.portaudio import as_json, list_devices
 
 __all__ = ["collect", "known_secrets", "write"]
 

@@ -8,8 +8,8 @@ import msgspec
 
 from broker.contract.topics import NodeId
 from edge_node.doctor.finding import Finding, Stage, fail, ok, warn
-from edge_node.local_client import Absence, UnansweredError, ask, likely_places
-from edge_node.local_messages import Report, ReportRequest
+from edge_node.local.client import Absence, UnansweredError, ask, likely_places
+from edge_node.local.messages import Report, ReportRequest
 from edge_node.settings import NodeSettings
 
 __all__ = ["Presence", "holder", "look_for_node", "of_service"]

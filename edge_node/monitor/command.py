@@ -20,16 +20,16 @@ from broker.settings import read_settings
 from edge_node.clock import WallClock
 from edge_node.doctor.stillness import muted_by, read_state
 from edge_node.doctor.who import look_for_node
-from edge_node.gate import Gate, GateSettings
-from edge_node.local_client import UnansweredError, ask, likely_places
-from edge_node.local_messages import Report, ReportRequest
+from edge_node.local.client import UnansweredError, ask, likely_places
+from edge_node.local.messages import Report, ReportRequest
 from edge_node.monitor.lines import line_of
 from edge_node.monitor.view import View, after_block, after_tick
-from edge_node.once import open_once
 from edge_node.parts import Loaded, load_pipeline
 from edge_node.pipeline import Heard, Pipeline
 from edge_node.settings import NodeSettings, SourceSettings
-from edge_node.sources import Source, SourceError
+from edge_node.sound.gate import Gate, GateSettings
+from edge_node.sound.once import open_once
+from edge_node.sound.sources import Source, SourceError
 
 if TYPE_CHECKING:
     from rich.live import Live

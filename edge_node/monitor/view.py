@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 
 from broker.contract.decision import level_dbfs
-from edge_node.conditioning import FULL_SCALE
 from edge_node.pipeline import Heard
-from edge_node.sources import Block, Samples
+from edge_node.sound.conditioning import FULL_SCALE
+from edge_node.sound.sources import Block, Samples
 
 __all__ = ["HISTORY", "NO_SPEECH", "SILENCE", "View", "after_block", "after_tick", "peak_dbfs", "word_of"]
 

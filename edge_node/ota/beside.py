@@ -30,7 +30,7 @@ from edge_node.ota.confined import begin, ran_out, within
 from edge_node.ota.proof import load, load_runtime
 from edge_node.ota.told import ToldGate
 from edge_node.pipeline import Heard, Pipeline
-from edge_node.sources import Block
+from edge_node.sound.sources import Block
 
 __all__ = ["LENGTH_BYTES", "Beside", "Fed", "Line", "decided"]
 

@@ -8,7 +8,7 @@ import msgspec
 
 from broker.contract.commands import Command
 from broker.contract.updates import UpdateState
-from edge_node.answers import NO_DATE, untimely
+from edge_node.control.answers import NO_DATE, untimely
 from edge_node.ota.ports import Clock, Me
 from edge_node.ota.record import Record
 

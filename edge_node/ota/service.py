@@ -34,7 +34,7 @@ from edge_node.ota.record import Held
 from edge_node.ota.updater import Me, Updater
 from edge_node.pipeline import Heard
 from edge_node.settings import UpdateSettings
-from edge_node.sources import Block
+from edge_node.sound.sources import Block
 from edge_node.sparing import Sparing
 
 __all__ = ["Updates"]

@@ -24,7 +24,7 @@ from edge_node.ota.beside import LENGTH_BYTES, Decided, Fed, Line
 from edge_node.ota.child import Child, ChildError, Ending, Limits
 from edge_node.ota.proof import refused
 from edge_node.pipeline import Heard
-from edge_node.sources import Block
+from edge_node.sound.sources import Block
 
 __all__ = ["Trial", "TrialSpec", "judge_trial"]
 

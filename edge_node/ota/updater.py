@@ -16,7 +16,7 @@ from broker.contract.errors import BundleError, Refusal, SottovoceError, StoreEr
 from broker.contract.offer import Offer
 from broker.contract.topics import METADATA, REPLY
 from broker.contract.updates import TrialFigures, UpdateState
-from edge_node.answers import Answers
+from edge_node.control.answers import Answers
 from edge_node.ota import recall
 from edge_node.ota.ports import Clock, Files, Me, Wire, Work
 from edge_node.ota.record import Held, Record, settled

@@ -1,4 +1,4 @@
-"""A virtual node's outbox, in memory: what `edge_node.outbox.Outbox` keeps on a disk, with the same rules.
+"""A virtual node's outbox, in memory: what `edge_node.delivery.outbox.Outbox` keeps on a disk, with the same rules.
 
     put -> waiting -> in flight -> PUBACK 0x00 -> done -> replay time over -> gone
               ^            |                        |

@@ -1,6 +1,6 @@
 """What a virtual node sends, and in which order: status, reports, and what waits in its outbox.
 
-The rules are those of `edge_node.publisher`: at most twenty messages in flight, everything delivered lately said again
+The rules are those of `edge_node.delivery.publisher`: at most twenty messages in flight, everything delivered lately said again
 after a reconnect, retained reports said again on each connection; a topic whose message was not delivered waits by
 itself, and then tries one.
 """
@@ -15,8 +15,8 @@ from broker.connection import Acknowledged, Arrived, Event, Lost, Opened
 from broker.contract.messages import NodeStatus, StatusReason, encode
 from broker.contract.topics import STATUS, UPDATE, WILL_DELAY_S, NodeId, NodeTopic
 from broker.link import Will
-from edge_node.notices import Notices
-from edge_node.pauses import Pauses
+from edge_node.delivery.notices import Notices
+from edge_node.delivery.pauses import Pauses
 from edge_node.simulate.box import Box
 from edge_node.simulate.line import Line
 

@@ -31,7 +31,7 @@ from broker.contract.stream import FrameStream
 from broker.contract.windows import WindowSpec
 from edge_node.classifier import Classifier, verify
 from edge_node.models import factory_bundle
-from edge_node.sources import BLOCK_S
+from edge_node.sound.sources import BLOCK_S
 
 BUDGET_S = 15.0
 """For all measurements; they take turns, so that a slow moment of the machine hits each of them."""

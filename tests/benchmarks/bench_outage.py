@@ -44,11 +44,11 @@ from broker.local import LocalBroker, free_port
 from broker.settings import BrokerSettings
 from edge_node.classifier import verify
 from edge_node.clock import WallClock
+from edge_node.delivery.outbox import Outbox, OutboxSettings
+from edge_node.delivery.publisher import Publisher
 from edge_node.models import factory_bundle
-from edge_node.outbox import Outbox, OutboxSettings
 from edge_node.pipeline import Pipeline
-from edge_node.publisher import Publisher
-from edge_node.sources import Block
+from edge_node.sound.sources import Block
 from edge_node.telemetry import Meter
 
 NODE = NodeId("home", "living-room")
@@ -359,7 +359,7 @@ def show_hour(folder: Path) -> None:
 
 def main() -> int:
     SAY(f"machine: {os.cpu_count()} x {platform.machine()}; Python {platform.python_version()}\n\n")
-    logging.getLogger("edge_node.outbox").setLevel(logging.ERROR)  # it is full on purpose
+    logging.getLogger("edge_node.delivery.outbox").setLevel(logging.ERROR)  # it is full on purpose
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         day = OutboxSettings(path=str(folder / "day.sqlite"))

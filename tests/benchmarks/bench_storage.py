@@ -18,7 +18,7 @@ from dashboard.collector.records import Record
 from dashboard.collector.spool import Spool
 from dashboard.collector.sqlite_store import SqliteStore
 from edge_node.clock import WallClock
-from edge_node.outbox import Outbox, OutboxSettings
+from edge_node.delivery.outbox import Outbox, OutboxSettings
 
 EVENTS = 20_000
 SINGLE = 500

@@ -18,9 +18,9 @@ from broker.contract.condition import CaptureReport, CaptureState, Context
 from broker.contract.decision import Label
 from broker.contract.messages import EmotionEvent, EventLatency, NodeStatus, StatusReason, Versions
 from edge_node.clock import WallClock
-from edge_node.local_messages import BrokerReport, Report
+from edge_node.delivery.outbox import Outbox, OutboxSettings
+from edge_node.local.messages import BrokerReport, Report
 from edge_node.models import factory_bundle
-from edge_node.outbox import Outbox, OutboxSettings
 
 settings.register_profile("no deadline", deadline=None)  # a shared machine may sleep in any example
 settings.load_profile("no deadline")

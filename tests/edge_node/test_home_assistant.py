@@ -18,9 +18,9 @@ from broker.contract.home_assistant import birth_topic, describe, discovery_topi
 from broker.contract.messages import Versions
 from broker.contract.topics import DISCOVERY, STATUS, NodeId, NodeTopic
 from broker.settings import read_settings
+from edge_node.delivery.notices import Notices
+from edge_node.delivery.outbox import OutboxSettings
 from edge_node.home_assistant import Announcement, announced, forget_announced
-from edge_node.notices import Notices
-from edge_node.outbox import OutboxSettings
 from edge_node.settings import HomeAssistantSettings, NodeSettings
 
 NODE = NodeId("home", "kitchen")

@@ -17,15 +17,15 @@ import pytest
 from broker.contract.condition import CaptureProblem
 from broker.contract.decision import Decision, Label
 from broker.contract.messages import EventLatency
-from edge_node.local_messages import Report
-from edge_node.local_socket import LocalSocket
+from edge_node.local.messages import Report
+from edge_node.local.socket import LocalSocket
 from edge_node.monitor.command import watch
 from edge_node.monitor.lines import line_of
 from edge_node.monitor.view import HISTORY, View, after_block, after_tick
 from edge_node.parts import load_pipeline
 from edge_node.pipeline import Heard
-from edge_node.replay import Replay
-from edge_node.sources import Block, SourceError
+from edge_node.sound.replay import Replay
+from edge_node.sound.sources import Block, SourceError
 
 KITCHEN = Path(__file__).parents[2] / "deploy" / "demo" / "audio" / "kitchen"
 RATE_HZ = 16_000

@@ -13,11 +13,11 @@ from broker.contract.topics import EMOTION, TELEMETRY, find
 from broker.local import free_port
 from broker.settings import BrokerSettings
 from edge_node.clock import ClockSettings, WallClock
+from edge_node.delivery.outbox import Outbox, OutboxSettings
 from edge_node.deployment import DeploymentSettings
-from edge_node.gate import GateSettings
 from edge_node.node import Node
-from edge_node.outbox import Outbox, OutboxSettings
 from edge_node.settings import NodeSettings, SourceSettings
+from edge_node.sound.gate import GateSettings
 
 
 @pytest.fixture

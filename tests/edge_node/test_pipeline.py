@@ -16,8 +16,8 @@ from broker.contract.errors import BundleError, SettingsError
 from broker.contract.features import extract
 from edge_node.classifier import Classifier, verify
 from edge_node.pipeline import Heard, Pipeline
-from edge_node.replay import read_recording
-from edge_node.sources import Block
+from edge_node.sound.replay import read_recording
+from edge_node.sound.sources import Block
 
 Make = Callable[[], Pipeline]
 RULES = {"smoothing": 0.5, "margin": 0.05, "hold_us": 1_000_000, "confirm_windows": 2}

@@ -197,13 +197,13 @@ def _no_microphone(program: Run) -> None:
 @pytest.mark.parametrize(("device", "named"), [("", "the default microphone"), ("theremin", "'theremin'")])
 def test_run_without_a_microphone_says_so_once_and_waits_for_it(device: str, named: str, tmp_path: Path) -> None:
     config = _config(tmp_path, f'[source]\ndevice = "{device}"\n' if device else "")
-    command = [sys.executable, "-m", "edge_node", "run", "--config", config]
+    command = [sys.executable, "-m", "edge_node", "run", "--config", str(config)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as node:
         assert node.stderr is not None
-        said = next(line for line in node.stderr if "edge_node.capture" in line)
+        said = next(line for line in node.stderr if "edge_node.sound.capture" in line)
         time.sleep(3)  # three attempts or more
         node.terminate()
-        more = [line for line in node.stderr if "edge_node.capture" in line]
+        more = [line for line in node.stderr if "edge_node.sound.capture" in line]
     assert "WARNING" in said
     assert named in said
     assert "sottovoce-node devices" in said

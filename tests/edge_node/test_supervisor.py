@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from broker.contract.condition import CaptureProblem, CaptureReport, CaptureState, MuteSource
-from edge_node.local_messages import Report
-from edge_node.sources import Block
+from edge_node.local.messages import Report
+from edge_node.sound.sources import Block
 from edge_node.supervisor import Progress, Supervisor, advance, words_of
 
 UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "sottovoce-node.service"

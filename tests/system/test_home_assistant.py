@@ -47,19 +47,19 @@ from broker.contract.topics import (
 from broker.contract.updates import UpdateReport, UpdateState
 from broker.local import LocalBroker
 from broker.settings import BrokerSettings
-from edge_node.answers import Answers
 from edge_node.clock import WallClock
+from edge_node.control.answers import Answers
+from edge_node.control.mute import Mute, MuteSettings
+from edge_node.control.orders import Orders
+from edge_node.control.state import StateFile
+from edge_node.control.tuning import Tuning
+from edge_node.delivery.outbox import Outbox, OutboxSettings
+from edge_node.delivery.publisher import Publisher
 from edge_node.deployment import DeploymentSettings
 from edge_node.home_assistant import Announcement
-from edge_node.mute import Mute, MuteSettings
-from edge_node.orders import Orders
-from edge_node.outbox import Outbox, OutboxSettings
-from edge_node.publisher import Publisher
 from edge_node.retire import retire
 from edge_node.settings import HomeAssistantSettings, NodeSettings
-from edge_node.state import StateFile
 from edge_node.telemetry import Meter
-from edge_node.tuning import Tuning
 
 KITCHEN, BEDROOM = NodeId("home", "kitchen"), NodeId("home", "bedroom")
 VERSIONS = Versions(sottovoce="0", python="3", litert="2")

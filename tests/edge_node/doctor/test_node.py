@@ -11,14 +11,14 @@ import pytest
 
 from broker.settings import read_settings
 from edge_node.clock import WallClock
+from edge_node.delivery.outbox import Outbox
 from edge_node.doctor import disk, machine, model, sound, statement
 from edge_node.doctor.finding import Stage, Verdict
 from edge_node.doctor.gate import try_gate
 from edge_node.doctor.stillness import muted_by
 from edge_node.doctor.who import holder, look_for_node, of_service
-from edge_node.local_messages import Remark, Report
-from edge_node.local_socket import LocalSocket
-from edge_node.outbox import Outbox
+from edge_node.local.messages import Remark, Report
+from edge_node.local.socket import LocalSocket
 from edge_node.settings import NodeSettings
 
 Write = Callable[..., Path]

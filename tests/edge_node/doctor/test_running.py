@@ -8,7 +8,7 @@ from broker.contract.condition import CaptureProblem, CaptureReport, CaptureStat
 from broker.contract.messages import Telemetry
 from edge_node.doctor import running
 from edge_node.doctor.finding import Verdict
-from edge_node.local_messages import BrokerReport, Report
+from edge_node.local.messages import BrokerReport, Report
 
 Make = Callable[..., Report]
 MakeTelemetry = Callable[..., Telemetry]

@@ -17,10 +17,10 @@ from broker.contract.messages import Telemetry
 from broker.contract.topics import EMOTION
 from broker.settings import read_settings
 from edge_node.clock import WallClock
+from edge_node.delivery.outbox import Outbox
 from edge_node.doctor.examine import Examined, examine
 from edge_node.doctor.support import collect, write
-from edge_node.local_messages import Remark, Report
-from edge_node.outbox import Outbox
+from edge_node.local.messages import Remark, Report
 from edge_node.settings import NodeSettings
 
 pytest.importorskip("sounddevice")

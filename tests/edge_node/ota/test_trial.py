@@ -34,9 +34,9 @@ from edge_node.ota.folder import Folder
 from edge_node.ota.told import ToldGate
 from edge_node.ota.trial import Trial, TrialSpec, judge_trial
 from edge_node.pipeline import Heard, Pipeline
-from edge_node.replay import read_recording
 from edge_node.settings import UpdateSettings
-from edge_node.sources import Block
+from edge_node.sound.replay import read_recording
+from edge_node.sound.sources import Block
 
 pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
@@ -308,7 +308,7 @@ import numpy as np
 from edge_node.ota.device import Device
 from edge_node.ota.folder import Folder
 from edge_node.ota.trial import Trial, TrialSpec
-from edge_node.sources import Block
+from edge_node.sound.sources import Block
 
 archive, sha256, recording = sys.argv[1:]
 spec = TrialSpec(windows=10, most_s=3, budget_us=10_000_000, agreement_at_least=0)

@@ -17,10 +17,10 @@ from collections import deque
 import msgspec
 import numpy as np
 
-from edge_node.capture import Capture
-from edge_node.microphone import opener
-from edge_node.portaudio import rescan
-from edge_node.sources import Block
+from edge_node.sound.capture import Capture
+from edge_node.sound.microphone import opener
+from edge_node.sound.portaudio import rescan
+from edge_node.sound.sources import Block
 
 SAY_EVERY_S = 0.5
 

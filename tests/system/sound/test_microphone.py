@@ -47,8 +47,8 @@ def test_microphone_that_is_not_there_is_said_and_waited_for(sound_server: Any, 
 
 FOUND_ANEW = """
 import pathlib
-from edge_node.microphone import opener
-from edge_node.sources import SourceError
+from edge_node.sound.microphone import opener
+from edge_node.sound.sources import SourceError
 
 cards, settings = pathlib.Path("cards"), pathlib.Path.home() / ".asoundrc"
 cards.write_text("none")

@@ -213,8 +213,7 @@ class Member:
             f'[broker]\nhost = "127.0.0.1"\nport = {self.world.broker.port}\ntls = false\nusername = "{self.id}"\n'
             "reconnect_first_s = 0.1\nreconnect_most_s = 0.5\n"
             f'[update]\nanchor = "{self.world.releases / "metadata/1.root.json"}"\nchannel = "{channel}"\n'
-            f'folder = "{self.folder / "update"}"\n'
-            + "".join(f"{key} = {value}\n" for key, value in asked.items())
+            f'folder = "{self.folder / "update"}"\n' + "".join(f"{key} = {value}\n" for key, value in asked.items())
         )
         command = [
             sys.executable,

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from broker.contract.decision import CLASSES
 from broker.contract.features import FeatureSpec, analyse, extract, frame_count
 from broker.contract.windows import WindowSpec
 from training.augment.examples import Examples, _silence_edges, _vary, draw_weights, epoch_batches, load_examples
@@ -69,6 +70,16 @@ def test_draws_balance_classes_and_temper_speakers(examples: Examples) -> None:
         share = weights[(owner == label) & (speakers == "ravdess_01")].sum() * 3
         assert share == pytest.approx(0.5)
     assert len(set(draw_weights(examples, speaker_power=0.0)[owner == owner[0]].round(12))) == 1
+
+
+def test_prior_is_what_is_drawn(examples: Examples, experiment: Experiment) -> None:
+    recipe = experiment.recipe
+    assert recipe.draws
+    assert examples.prior(recipe) == pytest.approx([1 / 3] * 3, abs=1e-6)
+    labels = [examples.clips[index].label for index in examples.owner]
+    shares = [labels.count(label) / len(labels) for label in CLASSES]
+    assert max(shares) > 0.4
+    assert examples.prior(msgspec.structs.replace(recipe, draws=0)) == pytest.approx(shares, abs=1e-6)
 
 
 def test_views_of_a_clip_lie_end_to_end(examples: Examples) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from broker.contract.bundle import read_bundle
+from broker.contract.decision import DecisionSpec
 from broker.contract.errors import DataError
 from edge_node.models import factory_bundle
 from training.__main__ import main
@@ -16,6 +17,7 @@ from training.config import DecisionRules
 from training.data.clips import Collection
 from training.data.prepare import open_collection
 from training.exam.card import read_card
+from training.exam.turns import flicker
 from training.fitting.calibrate import CALIBRATION_NAME, GRID, Calibration, calibrate, read_calibration
 from training.fitting.results import RESULTS_NAME, fold_folder, read_run
 from training.fitting.strangers import meet
@@ -101,6 +103,15 @@ def test_curve_ends_with_every_window_answered(made: Calibration) -> None:
         assert part.said.mean >= part.answered.mean - 0.2
         assert part.steady.changes <= part.plain.changes
         assert part.steady.turns == part.plain.turns > 0
+
+
+def test_talks_without_rules_are_decided_window_by_window(made: Calibration, run: Path, collection: Collection) -> None:
+    _, talks = meet(read_run(run), run, collection)
+    heard = [talk.heard for talk in talks if talk.speaker in made.parts["new"].speakers]
+    rules = made.decision
+    bare = DecisionSpec(smoothing=1.0, uncertain_below=rules.uncertain_below, silent_below_dbfs=rules.silent_below_dbfs)
+    assert made.parts["new"].plain == flicker(heard, bare, 0.5)
+    assert made.parts["new"].steady == flicker(heard, rules, 0.5)
 
 
 def test_equal_seeds_leave_no_spread(made: Calibration) -> None:
