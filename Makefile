@@ -45,7 +45,9 @@ factory: .venv/dev ## train, examine and bundle the model that nodes are shipped
 	$(TRAIN) train --data $(RUNS)/prepared --out $(RUNS)/paper --config training/configs/paper.toml --seeds 1
 	$(TRAIN) train --data $(RUNS)/prepared --out $(RUNS)/paper-by-clip --config training/configs/paper.toml --by-clip $(LISTED) --seeds 1
 	$(TRAIN) train --data $(RUNS)/prepared --out $(RUNS)/shipped --config training/configs/factory.toml --all-speakers --seeds 1
-	$(TRAIN) bundle --run $(RUNS)/shipped --name factory --version 3 --out edge_node/models/factory.bundle --data $(RUNS)/prepared \
+	$(TRAIN) calibrate --run $(RUNS)/factory --data $(RUNS)/prepared
+	$(TRAIN) bundle --run $(RUNS)/shipped --name factory --version 4 --out edge_node/models/factory.bundle --data $(RUNS)/prepared \
+		--calibration $(RUNS)/factory/calibration.json \
 		--compare $(RUNS)/factory --compare $(RUNS)/factory-by-clip --compare $(RUNS)/paper --compare $(RUNS)/paper-by-clip
 	$(BIN)/python -m training.report.model_card
 	$(TRAIN) report $(RUNS)/factory $(RUNS)/paper --out docs/report
