@@ -1,11 +1,13 @@
 """The tables of the SQLite store: written by the collector, read by the console and by anyone with `sqlite3`."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
-__all__ = ["ADDED", "DEAD_LETTERS", "FORM", "SCHEMA"]
+__all__ = ["ADDED", "DEAD_LETTERS", "FORM", "GROWN", "SCHEMA"]
 
 FORM: Final = 1
-"""Raised when a table changes, so that programs of before and after refuse each other's files; see `ADDED`."""
+"""Raised when a table changes so that programs of before and after must refuse each other's files; see `GROWN`."""
 
 DEAD_LETTERS: Final = """
 CREATE TABLE dead_letter (
@@ -23,7 +25,7 @@ INSERT INTO counter VALUES ('redelivered', 0), ('dead_letters', 0);
 """Dead letters and the counters beside them: here, and in the spool before InfluxDB."""
 
 _TABLES: Final = """
-CREATE TABLE emotion (
+CREATE TABLE emotion (          -- this table and the next three have the columns of GROWN, too
     site TEXT NOT NULL,
     node TEXT NOT NULL,
     boot_id TEXT NOT NULL,
@@ -169,4 +171,44 @@ CREATE INDEX IF NOT EXISTS update_report_stay ON update_report (site, node, boot
 """What came after the first stores were made: the collector runs it whenever it opens a file, and a file that has it is
 left as it is. A table that is only added changes nothing for whoever does not know it, so the form stays: an older file
 is kept with its rows, and console and collector need not be upgraded in the same moment.
+"""
+
+_COUNT: Final = "INTEGER NOT NULL DEFAULT 0"
+
+GROWN: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {
+        "emotion": {"gate_us": _COUNT},
+        "telemetry": {
+            "gated": _COUNT,  # windows in this interval
+            "clipped": _COUNT,
+            "level_dbfs": "REAL",
+            "mean_confidence": "REAL",
+            "mean_entropy": "REAL",
+            "divergence": "REAL",
+            "capture": "TEXT",
+            "problem": "TEXT",
+            "restarts": "INTEGER",
+            "reopens": "INTEGER",
+            "rescans": "INTEGER",
+            "throttled": "INTEGER",
+        },
+        "stage_latency": {"histogram": "TEXT"},  # JSON: counts between LATENCY_BOUNDS_US of the contract
+        "status": {
+            "employees_present": "INTEGER",
+            "exemption": "TEXT",
+            "exemption_reference": "TEXT",
+            "notice_acknowledged": _COUNT,
+            "muted_by": "TEXT NOT NULL DEFAULT ''",
+            "capture": "TEXT NOT NULL DEFAULT 'listening'",
+            "problem": "TEXT",
+            "uncertain_below": "REAL",
+            "speech_above": "REAL",
+        },
+    }
+)
+"""Columns that came after the first stores were made, by table. The collector adds what is missing whenever it opens a
+file, a new one too, so that old and new files come to the same. The form stays, and that holds: a column has the
+default that its field has in the contract, so that a row of before, or of an older collector on a grown file, says what
+the message said; an older program names the columns that it writes and reads, and never meets these. A console that
+meets a file without them reads the defaults.
 """

@@ -14,6 +14,10 @@ What is not: `boot_id` (a new series at every restart), and `label`. As a tag, a
 identity and would make four series of each node's one state, whose last value is the question asked most. As a field it
 answers `last("label")`, and `WHERE "label" = ...` counts it; the share of each label comes from telemetry, which has a
 column of windows for each.
+
+Of the latency histograms only that of the stage `total` is kept here, a field for each bin: InfluxQL adds up numbers
+and nothing inside a string, so that a histogram as text could be read and never summed over nodes and time; and
+sixteen fields more for each of nine stages would make most of the store of what no dashboard asks. SQLite has all.
 """
 
 import math
@@ -22,11 +26,13 @@ from typing import Final, assert_never
 import msgspec
 
 from broker.contract.errors import MessageError
-from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry
+from broker.contract.messages import EmotionEvent, NodeStatus, Stage, Telemetry
 from broker.contract.topics import NodeId
 from broker.contract.updates import UpdateReport, UpdateState
 from dashboard.collector.fields import (
     Field,
+    Fields,
+    bin_fields,
     emotion_fields,
     stage_fields,
     status_fields,
@@ -116,7 +122,7 @@ def _emotion(node: NodeId, event: EmotionEvent) -> Point:
     return Point(
         measurement="emotion",
         tags={"site": node.site, "node": node.node},
-        fields=emotion_fields(event),
+        fields=_known(emotion_fields(event)),
         time_ns=_time_ns(event.time_us, event.seq),
     )
 
@@ -125,7 +131,7 @@ def _telemetry(node: NodeId, telemetry: Telemetry) -> Point:
     return Point(
         measurement="telemetry",
         tags={"site": node.site, "node": node.node, "outbox_id": telemetry.outbox_id},
-        fields=telemetry_fields(telemetry) | {"mono_us": telemetry.mono_us},
+        fields=_known(telemetry_fields(telemetry) | {"mono_us": telemetry.mono_us}),
         time_ns=_time_ns(telemetry.time_us, telemetry.seq),
     )
 
@@ -135,7 +141,7 @@ def _stages(node: NodeId, telemetry: Telemetry) -> list[Point]:
         Point(
             measurement="stage_latency",
             tags={"site": node.site, "node": node.node, "stage": stage.value},
-            fields=stage_fields(telemetry, quantiles),
+            fields=_known(stage_fields(telemetry, quantiles) | (bin_fields(quantiles) if stage is Stage.TOTAL else {})),
             time_ns=_time_ns(telemetry.time_us, telemetry.seq),
         )
         for stage, quantiles in telemetry.latency_us.items()
@@ -146,7 +152,7 @@ def _status(node: NodeId, status: NodeStatus, received_us: int) -> Point:
     return Point(
         measurement="status",
         tags={"site": node.site, "node": node.node},
-        fields=status_fields(status),
+        fields=_known(status_fields(status)),
         time_ns=_time_ns(received_us, 0),
     )
 
@@ -155,6 +161,10 @@ def _update(node: NodeId, report: UpdateReport) -> Point:
     return Point(
         measurement="update",
         tags={"site": node.site, "node": node.node},
-        fields=update_fields(report),
+        fields=_known(update_fields(report)),
         time_ns=_time_ns(report.time_us, _STATES.index(report.state)),
     )
+
+
+def _known(fields: Fields) -> dict[str, Field]:
+    return {name: value for name, value in fields.items() if value is not None}

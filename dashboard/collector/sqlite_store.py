@@ -8,8 +8,9 @@ takes the place of the one before, and one that lies within a stay that is here,
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, assert_never
 
 import msgspec
@@ -19,13 +20,21 @@ from broker.contract.messages import EmotionEvent, NodeStatus, Telemetry
 from broker.contract.topics import NodeId
 from broker.contract.updates import UpdateReport
 from broker.database import Database, check_in_place, open_database, transaction
-from dashboard.collector.fields import emotion_fields, stage_fields, status_fields, telemetry_fields, update_fields
+from dashboard.collector.fields import (
+    emotion_fields,
+    histogram_json,
+    stage_fields,
+    status_fields,
+    telemetry_fields,
+    update_fields,
+)
 from dashboard.collector.records import DeadLetter, Record, Written
-from dashboard.sqlite_schema import ADDED, FORM, SCHEMA
+from dashboard.sqlite_schema import ADDED, FORM, GROWN, SCHEMA
 
 __all__ = ["SqliteStore", "keep_dead_letters", "open_grown"]
 
 _MOST_DEAD_LETTERS: Final = 10_000
+_NONE: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType({})
 _STAY: Final = ("boot_id", "state", "release", "reason")
 """A report that differs from the one before in one of these begins another row."""
 
@@ -40,7 +49,7 @@ class SqliteStore:
             StoreError: it cannot be opened, or is no store.
         """
         self._path = path
-        self._db = open_grown(path, SCHEMA, ADDED, form=FORM)
+        self._db = open_grown(path, SCHEMA, ADDED, form=FORM, columns=GROWN)
         self._opened = path.stat()
 
     def write(self, batch: Sequence[Record | DeadLetter]) -> Written:
@@ -125,14 +134,17 @@ class SqliteStore:
             self._insert("update_report", row | {"from_us": report.time_us})
 
 
-def open_grown(path: Path, schema: str, added: str, *, form: int) -> Database:
-    """Open a file of the collector's, or make it; one of an older version gets the tables that came later.
+def open_grown(
+    path: Path, schema: str, added: str, *, form: int, columns: Mapping[str, Mapping[str, str]] = _NONE
+) -> Database:
+    """Open a file of the collector's, or make it; one of an older version gets what came later.
 
     Args:
         path: the file.
         schema: the statements that make an empty file's tables.
-        added: statements for what came later; they do nothing where it is there.
+        added: statements for tables that came later; they do nothing where those are there.
         form: number of the schema.
+        columns: columns that came later, their types by name by table.
 
     Raises:
         StoreError: it cannot be opened, or is a file of something else.
@@ -140,6 +152,11 @@ def open_grown(path: Path, schema: str, added: str, *, form: int) -> Database:
     db = open_database(path, schema, form=form, synchronous="FULL")
     try:
         db.executescript(f"BEGIN IMMEDIATE;\n{added}\nCOMMIT;")
+        with transaction(db):
+            for table, kinds in columns.items():
+                here = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+                for name in (each for each in kinds if each not in here):
+                    db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kinds[name]}")
     except sqlite3.Error as error:
         db.close()
         msg = f"{path}: {error}; free the disk or mend its permissions"
@@ -170,7 +187,9 @@ def _telemetry(node: NodeId, telemetry: Telemetry, received_us: int) -> dict[str
 
 def _stages(node: NodeId, telemetry: Telemetry) -> list[dict[str, Any]]:
     return [
-        _of(node) | stage_fields(telemetry, quantiles) | {"time_us": telemetry.time_us, "stage": stage.value}
+        _of(node)
+        | stage_fields(telemetry, quantiles)
+        | {"time_us": telemetry.time_us, "stage": stage.value, "histogram": histogram_json(quantiles)}
         for stage, quantiles in telemetry.latency_us.items()
     ]
 
@@ -181,8 +200,7 @@ def _update(node: NodeId, report: UpdateReport, received_us: int) -> dict[str, A
         "scores": None if trial is None else msgspec.json.encode(trial.scores).decode(),
         "labels": None if trial is None else msgspec.json.encode(trial.labels).decode(),
     }
-    every = dict.fromkeys(("release", "windows", "classified", "agreed", "p50_us", "p95_us"))
-    return _of(node) | every | update_fields(report) | histograms | {"received_us": received_us}
+    return _of(node) | update_fields(report) | histograms | {"received_us": received_us}
 
 
 def _of(node: NodeId) -> dict[str, Any]:

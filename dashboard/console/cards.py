@@ -2,9 +2,10 @@
 
 from nicegui import ui
 
-from dashboard.console.looks import CONTEXT_ICONS, LABELS, PRESENCES, STANDINGS
-from dashboard.console.readings import Node, Presence
-from dashboard.console.words import Card, card
+from dashboard.console.details import DETAILS
+from dashboard.console.looks import CONTEXT_ICONS, LABELS, PRESENCES, QUIETS, STANDINGS
+from dashboard.console.readings import Node
+from dashboard.console.words import Card, Quiet, card
 
 __all__ = ["NodeCard", "text"]
 
@@ -50,6 +51,11 @@ class NodeCard:
             with self._warning:
                 ui.icon("info")
                 self._warning_text = text("span")
+            self._hint = text("p", "", "sv-hint sv-muted sv-small")
+            with ui.element("details").classes("sv-details"):
+                text("summary", "Details", "sv-muted sv-small")
+                with ui.element("dl").classes("sv-facts"):
+                    self._details = {name: _fact(name) for name in DETAILS}
 
     def update(self, node: Node, now_us: int) -> None:
         """Say what is so now."""
@@ -60,11 +66,11 @@ class NodeCard:
         self._card.classes(replace=f"{self._base} sv-is-{words.presence.value}")
         icons = {context.value: icon for context, icon in CONTEXT_ICONS.items()}
         self._context_icon.set_name(icons.get(words.context, "sensors"))
-        self._context.set_text(words.context)
-        look = LABELS[words.label] if words.label is not None else None
-        ink = "sv-muted" if words.label is None else f"sv-ink-{words.label.value}"
-        quiet = "sensors_off" if words.presence is not Presence.ONLINE else "mic_off" if words.muted else "graphic_eq"
-        self._label_icon.set_name(look.icon if look else quiet)
+        self._context.set_text(words.where)
+        for name, said in words.details.items():
+            self._details[name].set_text(said)
+        ink, icon = _look(words)
+        self._label_icon.set_name(icon)
         self._label_icon.classes(replace=f"sv-now-icon {ink}")
         self._headline.set_text(words.headline)
         self._headline.classes(replace=f"sv-headline {ink}")
@@ -77,6 +83,8 @@ class NodeCard:
         self._say_update(words)
         self._warning_text.set_text(" · ".join(words.warnings))
         self._warning.set_visibility(bool(words.warnings))
+        self._hint.set_text(words.hint)
+        self._hint.set_visibility(bool(words.hint))
 
     def _say_update(self, words: Card) -> None:
         self._update.set_visibility(words.standing is not None)
@@ -88,6 +96,14 @@ class NodeCard:
     def delete(self) -> None:
         """Take the card from the page."""
         self._card.delete()
+
+
+def _look(words: Card) -> tuple[str, str]:
+    """Return the class of the headline's colour, and its icon."""
+    if words.label is not None:
+        return f"sv-ink-{words.label.value}", LABELS[words.label].icon
+    quiet = words.quiet or Quiet.SPEECHLESS
+    return f"sv-{quiet.name.lower()}", QUIETS[quiet]
 
 
 def _fact(name: str) -> ui.label:

@@ -1,43 +1,24 @@
-"""What the charts are told: ECharts options. Pure; colours are CSS variables, so that a theme needs no new options.
-
-Strings from the network never enter: nodes, labels and stages are words of the contract. Tooltips are drawn as
-text, not as HTML, all the same.
-"""
+"""What the charts about all nodes are told: the timeline, the latency of the stages, the share of the labels. Pure."""
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from broker.contract.decision import Label
 from broker.contract.messages import Stage
 from broker.contract.topics import NodeId
+from dashboard.console.chart_looks import BASE, LINE, MUTED, TEXT, Options, time_axis
 from dashboard.console.looks import fill
 from dashboard.console.readings import History, StageLatency
 from dashboard.console.timeline import mean_stages, segments, shares
-from dashboard.console.words import milliseconds
+from dashboard.console.wording import milliseconds
 
 __all__ = ["LANE_PX", "ROW_PX", "STAGE_PX", "latency_options", "share_options", "timeline_options"]
-
-Options = dict[str, Any]
 
 LANE_PX: Final = 56
 ROW_PX: Final = 56
 STAGE_PX: Final = 28
-_TEXT: Final = "var(--sv-text)"
-_MUTED: Final = "var(--sv-muted)"
-_LINE: Final = "var(--sv-line)"
 _LABELS: Final = tuple(Label)
-_BASE: Final[Options] = {
-    "animation": False,
-    "textStyle": {"fontFamily": "inherit", "color": _TEXT},
-    "tooltip": {
-        "renderMode": "richText",
-        "confine": True,
-        "backgroundColor": "var(--sv-raised)",
-        "borderColor": _LINE,
-        "textStyle": {"color": _TEXT, "fontSize": 12},
-    },
-}
 _DRAW_SEGMENT: Final = """(params, api) => {
   const lane = api.value(0), label = api.value(3), area = params.coordSys;
   const from = api.coord([api.value(1), lane]), until = api.coord([api.value(2), lane]);
@@ -57,27 +38,18 @@ def timeline_options(history: History, nodes: Sequence[NodeId], *, utc: bool) ->
         for each in segments(history)
         if each.node in lanes
     ]
-    return _BASE | {
+    return BASE | {
         "useUTC": utc,
         "aria": {"enabled": False},
         "grid": {"left": 92, "right": 16, "top": 8, "bottom": 28},
-        "tooltip": _BASE["tooltip"]
+        "tooltip": BASE["tooltip"]
         | {
             ":formatter": f"(p) => {json.dumps(_LABELS)}[p.value[3]] + ', ' + "
             "Math.round((p.value[2] - p.value[1]) / 1000) + ' s'"
         },
-        "xAxis": {
-            "type": "time",
-            "min": (history.until_us - history.span.length_us) // 1000,
-            "max": history.until_us // 1000,
-            "axisLine": {"lineStyle": {"color": _LINE}},
-            "axisTick": {"lineStyle": {"color": _LINE}},
-            "axisLabel": {"color": _MUTED, "fontSize": 12, "hideOverlap": True, "formatter": _TIME_FORMATS},
-            "splitLine": {"show": True, "lineStyle": {"color": _LINE, "opacity": 0.6}},
-            "splitNumber": 5,
-        },
+        "xAxis": time_axis(history.until_us - history.span.length_us, history.until_us),
         "yAxis": _categories([_two_lines(node) for node in nodes], "rich")
-        | {"splitLine": {"show": True, "lineStyle": {"color": _LINE, "opacity": 0.6}}},
+        | {"splitLine": {"show": True, "lineStyle": {"color": LINE, "opacity": 0.6}}},
         "series": [
             {
                 "type": "custom",
@@ -105,7 +77,7 @@ def latency_options(stages: Sequence[StageLatency], node: NodeId | None) -> Opti
         }
         for stage, (p50, p95) in found.items()
     ]
-    return _BASE | {
+    return BASE | {
         "grid": {"left": 84, "right": 118, "top": 6, "bottom": 26},
         "tooltip": {"show": False},
         "xAxis": {
@@ -113,11 +85,11 @@ def latency_options(stages: Sequence[StageLatency], node: NodeId | None) -> Opti
             "min": _LEAST_MS,
             "startValue": _LEAST_MS,
             "axisLabel": {
-                "color": _MUTED,
+                "color": MUTED,
                 "hideOverlap": True,
                 ":formatter": "(v) => v >= 1000 ? v / 1000 + ' s' : v + ' ms'",
             },
-            "splitLine": {"lineStyle": {"color": _LINE, "opacity": 0.6}},
+            "splitLine": {"lineStyle": {"color": LINE, "opacity": 0.6}},
             "minorSplitLine": {"show": False},
         },
         "yAxis": _categories(names, "plain"),
@@ -135,8 +107,8 @@ def latency_options(stages: Sequence[StageLatency], node: NodeId | None) -> Opti
                 "data": marks,
                 "symbol": "rect",
                 "symbolSize": [3, 20],
-                "itemStyle": {"color": _TEXT, "opacity": 1},
-                "label": {"show": True, "position": "right", "distance": 8, "color": _TEXT, "fontSize": 12},
+                "itemStyle": {"color": TEXT, "opacity": 1},
+                "label": {"show": True, "position": "right", "distance": 8, "color": TEXT, "fontSize": 12},
                 "clip": False,
                 "emphasis": {"disabled": True},
                 "silent": True,
@@ -168,14 +140,14 @@ def share_options(history: History, nodes: Sequence[NodeId]) -> Options:
                 "emphasis": {"disabled": True},
             }
         )
-    return _BASE | {
+    return BASE | {
         "grid": {"left": 92, "right": 16, "top": 6, "bottom": 26},
-        "tooltip": _BASE["tooltip"] | {":formatter": "(p) => p.seriesName + ': ' + p.value.toFixed(1) + ' %'"},
+        "tooltip": BASE["tooltip"] | {":formatter": "(p) => p.seriesName + ': ' + p.value.toFixed(1) + ' %'"},
         "xAxis": {
             "type": "value",
             "max": 100,
-            "axisLabel": {"color": _MUTED, "formatter": "{value} %"},
-            "splitLine": {"lineStyle": {"color": _LINE, "opacity": 0.6}},
+            "axisLabel": {"color": MUTED, "formatter": "{value} %"},
+            "splitLine": {"lineStyle": {"color": LINE, "opacity": 0.6}},
         },
         "yAxis": _categories([_two_lines(node) for node in shown], "rich"),
         "series": series,
@@ -184,15 +156,6 @@ def share_options(history: History, nodes: Sequence[NodeId]) -> Options:
 
 _LEAST_MS: Final = 0.01
 _ROOM_FOR_TEXT: Final = 9
-_TIME_FORMATS: Final = {
-    "year": "{yyyy}",
-    "month": "{MMM} {d}",
-    "day": "{MMM} {d}",
-    "hour": "{HH}:{mm}",
-    "minute": "{HH}:{mm}",
-    "second": "{HH}:{mm}:{ss}",
-    "millisecond": "{HH}:{mm}:{ss}",
-}
 
 
 def _on_log(us: float) -> float:
@@ -205,17 +168,17 @@ def _two_lines(node: NodeId) -> str:
 
 
 def _categories(names: list[str], kind: str) -> Options:
-    label: Options = {"color": _TEXT, "width": 80, "overflow": "truncate", "interval": 0}
+    label: Options = {"color": TEXT, "width": 80, "overflow": "truncate", "interval": 0}
     if kind == "rich":
         label["rich"] = {
-            "node": {"color": _TEXT, "fontWeight": 600, "fontSize": 12, "lineHeight": 16, "align": "right"},
-            "site": {"color": _MUTED, "fontSize": 11, "lineHeight": 14, "align": "right"},
+            "node": {"color": TEXT, "fontWeight": 600, "fontSize": 12, "lineHeight": 16, "align": "right"},
+            "site": {"color": MUTED, "fontSize": 11, "lineHeight": 14, "align": "right"},
         }
     return {
         "type": "category",
         "data": names,
         "inverse": True,
         "axisTick": {"show": False},
-        "axisLine": {"lineStyle": {"color": _LINE}},
+        "axisLine": {"lineStyle": {"color": LINE}},
         "axisLabel": label,
     }

@@ -4,7 +4,7 @@ Fields and tags are those of `dashboard/collector/points.py`. There is no `recei
 was heard when is reckoned from the nodes' own clocks here. Timestamps are asked for in µs.
 """
 
-# ruff: noqa: S608 -- the queries are made of words of ours and integers; nothing from outside enters them
+# ruff: noqa: S608 -- the queries are made of words of ours, integers and names of nodes, which hold a-z, 0-9 and - only
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -16,6 +16,13 @@ from broker.contract.decision import Label
 from broker.contract.errors import StoreError
 from broker.contract.messages import Stage
 from broker.contract.topics import NodeId
+from dashboard.console.condition import (
+    HEALTH_COLUMNS,
+    STATUS_COLUMNS,
+    Figures,
+    read_health,
+    read_status,
+)
 from dashboard.console.readings import (
     CLOCKS_APART_US,
     EVENTS_SHOWN,
@@ -23,7 +30,6 @@ from dashboard.console.readings import (
     LATENCY_SPAN_US,
     LETTERS_SHOWN,
     Emotion,
-    Health,
     History,
     Letter,
     Live,
@@ -31,7 +37,6 @@ from dashboard.console.readings import (
     NoStoreYetError,
     Span,
     StageLatency,
-    Status,
     Totals,
     WindowCount,
 )
@@ -44,7 +49,12 @@ _WEEK_US: Final = 604_800_000_000
 _MOST_EVENTS: Final = 20_000
 _TIMEOUT_S: Final = 5.0
 _EVENT: Final = "boot_id, seq, clock_synced, label, confidence, model, total_us, site, node"
-_STATUS: Final = "boot_id, online, reason, model, context, source, muted, clock_synced"
+_OVER_TIME: Final = {
+    "sum": (*(label.value for label in Label), "silent", "gated", "clipped"),
+    "mean": ("level_dbfs", "mean_confidence", "mean_entropy", "divergence"),
+    "max": ("outbox_depth", "outbox_age_us", "dropped_blocks", "reconnects", "temperature_c"),
+}
+"""What a bucket of time says of each field of telemetry; of a flag there is no maximum here."""
 _BY_NODE: Final = "GROUP BY site, node"
 _LAST: Final = "ORDER BY time DESC LIMIT 1"
 Row = dict[str, Any]
@@ -80,9 +90,9 @@ class InfluxReader:
             StoreError: the server does not answer as it should.
         """
         statuses, emotions, healths, updates, totals, events, letters = self._ask(
-            f"SELECT {_STATUS} FROM status {_BY_NODE} {_LAST}",
+            f"SELECT {STATUS_COLUMNS} FROM status {_BY_NODE} {_LAST}",
             f"SELECT {_EVENT} FROM emotion {_within(now_us, _WEEK_US)} {_BY_NODE} {_LAST}",
-            f"SELECT clock_synced, outbox_depth FROM telemetry {_within(now_us, _WEEK_US)} {_BY_NODE} {_LAST}",
+            f"SELECT {HEALTH_COLUMNS} FROM telemetry {_within(now_us, _WEEK_US)} {_BY_NODE} {_LAST}",
             f'SELECT {UPDATE_COLUMNS} FROM "update" {_BY_NODE} {_LAST}',
             f"SELECT p50_us, p95_us FROM stage_latency {_within(now_us, LAST_SPEECH_US)} "
             f"AND stage = '{Stage.TOTAL.value}' {_BY_NODE} {_LAST}",
@@ -139,6 +149,22 @@ class InfluxReader:
             ),
         )
 
+    def figures(self, node: NodeId, span: Span, now_us: int) -> tuple[Figures, ...]:
+        """Return what one node's telemetry came to in each bucket of a span that ends now, oldest first.
+
+        Raises:
+            StoreError: the server does not answer as it should.
+        """
+        asked = ", ".join(f"{how}({name}) AS {name}" for how, names in _OVER_TIME.items() for name in names)
+        of_the_node = f"{_within(now_us, span.length_us)} AND site = '{node.site}' AND node = '{node.node}'"
+        by_bucket = f"GROUP BY time({span.bucket_us}u) fill(none)"
+        rows, throttled = self._ask(
+            f"SELECT {asked} FROM telemetry {of_the_node} {by_bucket}",
+            f"SELECT count(seq) AS n FROM telemetry {of_the_node} AND throttled = true {by_bucket}",
+        )
+        slowed = {row["time"] for row in throttled if row["n"]}
+        return tuple(_figures(row, is_throttled=row["time"] in slowed) for row in rows)
+
     def totals(self) -> Totals:
         """Return the counts since the store was made, or since its retention begins.
 
@@ -181,7 +207,7 @@ class InfluxReader:
             raise StoreError(msg) from error
         if not isinstance(body, dict) or not isinstance(results := body.get("results"), list):
             said = body.get("error") or body.get("message") if isinstance(body, dict) else body
-            msg = f"InfluxDB at {self._url} answers {answer.status_code}: {str(said)[:300]}"
+            msg = f"InfluxDB at {self.place} answers {answer.status_code}: {str(said)[:300]}"
             raise StoreError(msg)
         for result in results:
             if said := result.get("error"):
@@ -211,22 +237,21 @@ def _sorted(parts: list[dict[NodeId, Row]]) -> list[NodeId]:
 def _node(
     node: NodeId, status: Row | None, emotion: Row | None, health: Row | None, update: Row | None, total: Row | None
 ) -> Node:
-    names = _STATUS.split(", ")
+    p50_us, p95_us = (None, None) if total is None else (total["p50_us"], total["p95_us"])
     return Node(
         id=node,
-        status=None if status is None else Status(received_us=status["time"], **{name: status[name] for name in names}),
+        status=None if status is None else read_status(status, status["time"]),
         emotion=None if emotion is None else _event(emotion),
-        health=None
-        if health is None
-        else Health(
-            received_us=health["time"],
-            clock_synced=health["clock_synced"],
-            outbox_depth=health["outbox_depth"],
-            p50_us=None if total is None else total["p50_us"],
-            p95_us=None if total is None else total["p95_us"],
-        ),
+        health=None if health is None else read_health(health, health["time"], p50_us, p95_us),
         update=None if update is None else read_update(update, update["time"]),
     )
+
+
+def _figures(row: Row, *, is_throttled: bool) -> Figures:
+    names = [name for parts in _OVER_TIME.values() for name in parts]
+    said = {name: row[name] for name in names if row[name] is not None}
+    classified = sum(int(said.pop(label.value, 0)) for label in Label)
+    return Figures(from_us=row["time"], classified=classified, throttled=is_throttled, **said)
 
 
 def _event(row: Row) -> Emotion:

@@ -12,6 +12,7 @@ from broker.contract.condition import Context
 from broker.contract.decision import Label
 from dashboard.console.readings import Presence
 from dashboard.console.updates import Standing
+from dashboard.console.words import Quiet
 
 __all__ = [
     "ACCENT",
@@ -19,6 +20,7 @@ __all__ = [
     "FAVICON",
     "LABELS",
     "PRESENCES",
+    "QUIETS",
     "STANDINGS",
     "LabelLook",
     "fill",
@@ -51,6 +53,16 @@ PRESENCES: Final = {
 }
 """Icon of a node's presence; its colour is in the style sheet."""
 
+QUIETS: Final = {
+    Quiet.SPEECHLESS: "graphic_eq",
+    Quiet.MUTED: "mic_off",
+    Quiet.SOUNDLESS: "hearing_disabled",
+    Quiet.CLOCKLESS: "schedule",
+    Quiet.UNHEARD: "sensors_off",
+    Quiet.OFFLINE: "sensors_off",
+}
+"""Icon of a node without a label; what somebody should see to has a colour in the style sheet."""
+
 STANDINGS: Final = {
     Standing.UPDATING: "downloading",
     Standing.REJECTED: "block",
@@ -64,6 +76,8 @@ CONTEXT_ICONS: Final = {
     Context.CARE: "volunteer_activism",
     Context.PUBLIC: "groups",
     Context.RESEARCH: "science",
+    Context.WORKPLACE: "work",
+    Context.EDUCATION: "school",
 }
 
 ACCENT: Final = "#2f6fb2"

@@ -14,7 +14,7 @@ from dashboard.console.panels import Events, Letters, Models, Numbers
 from dashboard.console.past import Past
 from dashboard.console.readings import Live, Node, NoStoreYetError, Presence, presence
 from dashboard.console.watch import Watch, now_us
-from dashboard.console.words import clock_time
+from dashboard.console.wording import clock_time
 
 if TYPE_CHECKING:
     from broker.contract.topics import NodeId

@@ -11,7 +11,7 @@ from dashboard.console.cards import text
 from dashboard.console.fleet import Fleet, ModelCount
 from dashboard.console.looks import STANDINGS
 from dashboard.console.readings import Emotion, Letter, Totals
-from dashboard.console.words import clock_time, percent
+from dashboard.console.wording import clock_time, percent
 
 __all__ = ["Events", "Letters", "Models", "Numbers", "panel"]
 

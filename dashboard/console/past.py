@@ -10,15 +10,15 @@ from broker.contract.decision import Label
 from broker.contract.errors import StoreError
 from broker.contract.topics import NodeId
 from dashboard.console.cards import text
+from dashboard.console.chart import AXIS_PX, Chart
 from dashboard.console.charts import LANE_PX, ROW_PX, STAGE_PX, latency_options, share_options, timeline_options
+from dashboard.console.node_panel import NodePanel
 from dashboard.console.panels import panel
-from dashboard.console.readings import Span
+from dashboard.console.readings import SPAN_NAMES, Span
 from dashboard.console.watch import Watch, now_us
 
 __all__ = ["Past"]
 
-_AXIS_PX: Final = 36
-_SPANS: Final = {Span.MINUTES: "5 min", Span.HOUR: "1 h", Span.DAY: "24 h"}
 _HOW: Final = {
     Span.MINUTES: "Every event. A label holds until the next one, or for 6 s.",
     Span.HOUR: "The most frequent label of each 30 s with speech.",
@@ -27,7 +27,7 @@ _HOW: Final = {
 
 
 class Past:
-    """Three charts that are drawn from one reading."""
+    """Three charts that are drawn from one reading, and the condition of one node."""
 
     def __init__(self, watch: Watch) -> None:
         """Build them at the place that is being filled."""
@@ -38,11 +38,11 @@ class Past:
         self._utc = True
         with panel("Emotion over time", "sv-timeline") as head:
             with head:
-                ui.toggle(_SPANS, value=self._span, on_change=self._choose_span).props(
+                ui.toggle(SPAN_NAMES, value=self._span, on_change=self._choose_span).props(
                     'dense no-caps unelevated role="group" aria-label="How far back"'
                 ).classes("sv-toggle")
             _legend()
-            self._timeline = _Chart("A lane per node with its labels over time; the newest are in the table below")
+            self._timeline = Chart("A lane per node with its labels over time; the newest are in the table below")
             self._how = text("p", "", "sv-muted sv-small")
         with ui.element("div").classes("sv-pair"):
             with panel("Latency by stage", "sv-latency") as head:
@@ -52,12 +52,13 @@ class Past:
                         .props('dense outlined options-dense aria-label="Node whose latency is shown"')
                         .classes("sv-select")
                     )
-                self._latency = _Chart("Median and 95th percentile of each stage, in milliseconds")
+                self._latency = Chart("Median and 95th percentile of each stage, in milliseconds")
                 text("p", "Bar and first number: p50. Mark and second: p95.", "sv-muted sv-small")
                 text("p", "Mean of the last 10 min, logarithmic scale.", "sv-muted sv-small")
             with panel("Share of labels", "sv-shares"):
-                self._shares = _Chart("Share of each label in the windows with speech, by node")
+                self._shares = Chart("Share of each label in the windows with speech, by node")
                 self._share_how = text("p", "", "sv-muted sv-small")
+        self._one = NodePanel(watch)
         self._say_span()
 
     def use_utc(self, *, utc: bool) -> None:
@@ -70,17 +71,18 @@ class Past:
         names = {"": "all nodes"} | {str(node): str(node) for node in nodes}
         if names != self._choice.options:
             self._choice.set_options(names, value=self._chosen if self._chosen in names else "")
+        await self._one.refresh(nodes, self._span, utc=self._utc)
         try:
             history = await self._watch.history(self._span).get()
         except StoreError:
             return
         history = msgspec.structs.replace(history, until_us=now_us())  # the axis moves on between two readings
-        self._timeline.draw(timeline_options(history, nodes, utc=self._utc), LANE_PX * len(nodes))
+        self._timeline.draw(timeline_options(history, nodes, utc=self._utc), _with_axis(LANE_PX * len(nodes)))
         chosen = next((node for node in nodes if str(node) == self._chosen), None)
         latency = latency_options(history.stages, chosen)
-        self._latency.draw(latency, STAGE_PX * len(latency["yAxis"]["data"]))
+        self._latency.draw(latency, _with_axis(STAGE_PX * len(latency["yAxis"]["data"])))
         shares = share_options(history, nodes)
-        self._shares.draw(shares, ROW_PX * len(shares["yAxis"]["data"]))
+        self._shares.draw(shares, _with_axis(ROW_PX * len(shares["yAxis"]["data"])))
 
     async def _choose_span(self, event: ValueChangeEventArguments[Any]) -> None:
         self._span = event.value
@@ -93,26 +95,11 @@ class Past:
 
     def _say_span(self) -> None:
         self._how.set_text(_HOW[self._span])
-        self._share_how.set_text(f"Of the windows with speech in the last {_SPANS[self._span]}.")
+        self._share_how.set_text(f"Of the windows with speech in the last {SPAN_NAMES[self._span]}.")
 
 
-class _Chart:
-    """A chart as high as its rows need, or a line that there is nothing to draw."""
-
-    def __init__(self, description: str) -> None:
-        self._chart = ui.echart({}, renderer="svg").props(f'role="img" aria-label="{description}"').classes("sv-chart")
-        self._nothing = text("p", "Nothing to show in this time.", "sv-nothing sv-muted")
-        self._nothing.set_visibility(False)
-
-    def draw(self, options: dict[str, Any], rows_px: int) -> None:
-        """Show these options; only what differs from what is shown is sent."""
-        self._chart.set_visibility(rows_px > 0)
-        self._nothing.set_visibility(rows_px == 0)
-        self._chart.style(replace=f"height: {rows_px + _AXIS_PX}px")
-        if options != self._chart.options:
-            self._chart.options.clear()
-            self._chart.options.update(options)
-            self._chart.update()
+def _with_axis(rows_px: int) -> int:
+    return rows_px + AXIS_PX if rows_px else 0
 
 
 def _legend() -> None:

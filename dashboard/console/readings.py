@@ -13,6 +13,7 @@ from broker.contract.decision import REPEAT_INTERVAL_US, Label
 from broker.contract.errors import StoreError
 from broker.contract.messages import Stage
 from broker.contract.topics import NodeId
+from dashboard.console.condition import Figures, Health, Status
 from dashboard.console.updates import Update
 
 __all__ = [
@@ -22,8 +23,8 @@ __all__ = [
     "LATENCY_SPAN_US",
     "LETTERS_SHOWN",
     "SILENT_AFTER_US",
+    "SPAN_NAMES",
     "Emotion",
-    "Health",
     "History",
     "Letter",
     "Live",
@@ -33,7 +34,6 @@ __all__ = [
     "Reader",
     "Span",
     "StageLatency",
-    "Status",
     "Totals",
     "WindowCount",
     "presence",
@@ -75,18 +75,7 @@ class Span(enum.Enum):
         return int(self.value[1])
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """A node's last word about itself, or the broker's about it. The strings come from the network."""
-
-    boot_id: str
-    received_us: int
-    online: bool
-    reason: str
-    model: str
-    context: str
-    source: str
-    muted: bool
-    clock_synced: bool
+SPAN_NAMES: Final = {Span.MINUTES: "5 min", Span.HOUR: "1 h", Span.DAY: "24 h"}
 
 
 class Emotion(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,17 +104,6 @@ class Emotion(msgspec.Struct, frozen=True, kw_only=True):
         return self.age_us(now_us) <= 2 * REPEAT_INTERVAL_US
 
 
-class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node's last telemetry says."""
-
-    received_us: int
-    clock_synced: bool
-    outbox_depth: int
-    p50_us: int | None
-    """Capture to label, over the last interval with speech; None: none within an hour."""
-    p95_us: int | None
-
-
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """All that is known about a node now."""
 
@@ -150,8 +128,21 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def clock_synced(self) -> bool:
         """Return whether the node's clock followed a time server when it last said so."""
-        part = self.health or self.status
-        return part is None or part.clock_synced
+        status, health = self.status, self.health
+        if health is None or (status is not None and status.boot_id != health.boot_id):
+            return status is None or status.clock_synced
+        return health.clock_synced
+
+    @property
+    def awaits_clock(self) -> bool:
+        """Return whether all that it would say waits on the node until its clock is right.
+
+        A clock that was right once is not distrusted again: a node of which this start was heard awaits nothing.
+        """
+        status = self.status
+        if status is None or not status.online or status.clock_synced:
+            return False
+        return all(part is None or part.boot_id != status.boot_id for part in (self.emotion, self.health))
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,6 +216,9 @@ class Reader(Protocol):
     def history(self, span: Span, now_us: int) -> History:
         """Return the past of a span that ends now."""
 
+    def figures(self, node: NodeId, span: Span, now_us: int) -> tuple[Figures, ...]:
+        """Return what one node's telemetry came to in each bucket of a span that ends now, oldest first."""
+
     def totals(self) -> Totals:
         """Return the counts since the store was made."""
 
@@ -242,9 +236,14 @@ class Presence(enum.StrEnum):
 
 
 def presence(node: Node, now_us: int) -> Presence:
-    """Return whether a node is there: its status says so and something was heard within 30 s."""
+    """Return whether a node is there: its status says so and something was heard within 30 s.
+
+    Of a node that awaits its clock nothing but its status can be heard, and that is believed.
+    """
     if node.status is not None and not node.status.online:
         return Presence.OFFLINE
+    if node.awaits_clock:
+        return Presence.ONLINE
     heard = node.heard_us
     fresh = node.status is not None and heard is not None and now_us - heard < SILENT_AFTER_US
     return Presence.ONLINE if fresh else Presence.STALE

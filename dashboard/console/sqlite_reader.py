@@ -6,31 +6,36 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from broker.contract.decision import Label
 from broker.contract.errors import StoreError
 from broker.contract.messages import Stage
 from broker.contract.topics import NodeId
 from broker.database import Database, open_database
+from dashboard.console.condition import (
+    HEALTH_COLUMNS,
+    STATUS_COLUMNS,
+    Figures,
+    Health,
+    Status,
+    read_health,
+    read_status,
+)
 from dashboard.console.readings import (
     CLOCKS_APART_US,
     EVENTS_SHOWN,
     LAST_SPEECH_US,
-    LATENCY_SPAN_US,
     LETTERS_SHOWN,
     Emotion,
-    Health,
     History,
     Letter,
     Live,
     Node,
     NoStoreYetError,
     Span,
-    StageLatency,
-    Status,
     Totals,
-    WindowCount,
 )
-from dashboard.console.stored import known, node_id
+from dashboard.console.sqlite_past import events, figures, stages, windows
+from dashboard.console.sqlite_rows import EVENT_COLUMNS, by_name, columns, read_event
+from dashboard.console.stored import node_id
 from dashboard.console.updates import UPDATE_COLUMNS, Update, read_update
 from dashboard.sqlite_schema import FORM, SCHEMA
 
@@ -38,8 +43,6 @@ __all__ = ["SqliteReader"]
 
 T = TypeVar("T")
 _MOST_NODES: Final = 1_000
-_MOST_EVENTS: Final = 20_000
-_EVENT: Final = "site, node, boot_id, seq, time_us, received_us, clock_synced, label, confidence, model, total_us"
 
 
 class SqliteReader:
@@ -78,11 +81,19 @@ class SqliteReader:
             lambda db: History(
                 span=span,
                 until_us=now_us,
-                events=tuple(_events(db, span, now_us)) if span is Span.MINUTES else (),
-                windows=tuple(window for each in _nodes(db) for window in _windows(db, each, span, now_us)),
-                stages=tuple(stage for each in _nodes(db) for stage in _stages(db, each, now_us)),
+                events=tuple(events(db, span, now_us)) if span is Span.MINUTES else (),
+                windows=tuple(window for each in _nodes(db) for window in windows(db, each, span, now_us)),
+                stages=tuple(stage for each in _nodes(db) for stage in stages(db, each, now_us)),
             )
         )
+
+    def figures(self, node: NodeId, span: Span, now_us: int) -> tuple[Figures, ...]:
+        """Return what one node's telemetry came to in each bucket of a span that ends now, oldest first.
+
+        Raises:
+            StoreError: the file is missing or cannot be read.
+        """
+        return self._read(lambda db: tuple(figures(db, node, span, now_us)))
 
     def totals(self) -> Totals:
         """Return the counts since the store was made.
@@ -133,27 +144,26 @@ def _pairs(db: Database, table: str) -> Iterator[tuple[str, str]]:
 def _node(db: Database, node: NodeId, now_us: int) -> Node:
     status = _status(db, node)
     boot = status.boot_id if status else ""
-    emotion = _last(db, _EVENT, "emotion", node, boot)
+    emotion = _last(db, EVENT_COLUMNS, "emotion", node, boot)
     return Node(
         id=node,
         status=status,
-        emotion=_event(emotion) if emotion else None,
+        emotion=read_event(emotion) if emotion else None,
         health=_health(db, node, boot, now_us),
         update=_update(db, node),
     )
 
 
 def _status(db: Database, node: NodeId) -> Status | None:
-    names = "boot_id, received_us, online, reason, model, context, source, muted, clock_synced"
     row = db.execute(
-        f"SELECT {names} FROM status WHERE site = ? AND node = ? ORDER BY id DESC LIMIT 1",  # noqa: S608 -- names are ours
+        f"SELECT received_us, {columns(db, 'status', STATUS_COLUMNS)} FROM status "  # noqa: S608 -- names are ours
+        "WHERE site = ? AND node = ? ORDER BY id DESC LIMIT 1",
         (node.site, node.node),
     ).fetchone()
     if row is None:
         return None
-    values: dict[str, Any] = dict(zip(names.split(", "), row, strict=True))
-    flags = {name: bool(values[name]) for name in ("online", "muted", "clock_synced")}
-    return Status(**values | flags)
+    received_us, *values = row
+    return read_status(by_name(STATUS_COLUMNS, values), received_us)
 
 
 def _last(db: Database, names: str, table: str, node: NodeId, boot_id: str) -> tuple[Any, ...] | None:
@@ -166,19 +176,17 @@ def _last(db: Database, names: str, table: str, node: NodeId, boot_id: str) -> t
 
 
 def _health(db: Database, node: NodeId, boot_id: str, now_us: int) -> Health | None:
-    row = _last(db, "received_us, clock_synced, outbox_depth", "telemetry", node, boot_id)
+    row = _last(db, f"received_us, {columns(db, 'telemetry', HEALTH_COLUMNS)}", "telemetry", node, boot_id)
     if row is None:
         return None
-    received_us, clock_synced, outbox_depth = row
+    received_us, *values = row
     total = db.execute(
         "SELECT p50_us, p95_us FROM stage_latency "
         "WHERE site = ? AND node = ? AND time_us BETWEEN ? AND ? AND stage = ? ORDER BY time_us DESC LIMIT 1",
         (node.site, node.node, now_us - LAST_SPEECH_US, now_us + CLOCKS_APART_US, Stage.TOTAL.value),
     ).fetchone()
     p50, p95 = total or (None, None)
-    return Health(
-        received_us=received_us, clock_synced=bool(clock_synced), outbox_depth=outbox_depth, p50_us=p50, p95_us=p95
-    )
+    return read_health(by_name(HEALTH_COLUMNS, values), received_us, p50, p95)
 
 
 def _has_reports(db: Database) -> bool:
@@ -196,28 +204,12 @@ def _update(db: Database, node: NodeId) -> Update | None:
     if row is None:
         return None
     received_us, *values = row
-    return read_update(dict(zip(UPDATE_COLUMNS.split(", "), values, strict=True)), received_us)
-
-
-def _event(row: tuple[Any, ...]) -> Emotion:
-    site, node, boot_id, seq, time_us, received_us, clock_synced, label, confidence, model, total_us = row
-    return Emotion(
-        node=node_id((site, node)),
-        boot_id=boot_id,
-        seq=seq,
-        time_us=time_us,
-        received_us=received_us,
-        clock_synced=bool(clock_synced),
-        label=known(Label, label),
-        confidence=confidence,
-        model=model,
-        total_us=total_us,
-    )
+    return read_update(by_name(UPDATE_COLUMNS, values), received_us)
 
 
 def _newest_events(db: Database, now_us: int) -> list[Emotion]:
-    statement = f"SELECT {_EVENT} FROM emotion WHERE time_us <= ? ORDER BY time_us DESC LIMIT ?"  # noqa: S608 -- names are ours
-    return [_event(row) for row in db.execute(statement, (now_us + CLOCKS_APART_US, EVENTS_SHOWN))]
+    statement = f"SELECT {EVENT_COLUMNS} FROM emotion WHERE time_us <= ? ORDER BY time_us DESC LIMIT ?"  # noqa: S608 -- names are ours
+    return [read_event(row) for row in db.execute(statement, (now_us + CLOCKS_APART_US, EVENTS_SHOWN))]
 
 
 def _newest_letters(db: Database) -> list[Letter]:
@@ -225,35 +217,6 @@ def _newest_letters(db: Database) -> list[Letter]:
         "SELECT received_us, topic, reason, size_bytes FROM dead_letter ORDER BY id DESC LIMIT ?", (LETTERS_SHOWN,)
     )
     return [Letter(received_us=at, topic=topic, reason=reason, size_bytes=size) for at, topic, reason, size in rows]
-
-
-def _events(db: Database, span: Span, now_us: int) -> list[Emotion]:
-    statement = f"SELECT {_EVENT} FROM emotion WHERE time_us BETWEEN ? AND ? ORDER BY time_us DESC LIMIT ?"  # noqa: S608 -- names are ours
-    rows = db.execute(statement, (now_us - span.length_us, now_us + CLOCKS_APART_US, _MOST_EVENTS))
-    return [_event(row) for row in rows][::-1]
-
-
-def _windows(db: Database, node: NodeId, span: Span, now_us: int) -> Iterator[WindowCount]:
-    sums = ", ".join(f"sum({label.value})" for label in Label)
-    rows = db.execute(
-        f"SELECT time_us / ? AS bucket, {sums} FROM telemetry "  # noqa: S608 -- names are ours
-        "WHERE site = ? AND node = ? AND time_us BETWEEN ? AND ? GROUP BY bucket ORDER BY bucket",
-        (span.bucket_us, node.site, node.node, now_us - span.length_us, now_us + CLOCKS_APART_US),
-    )
-    for bucket, *counts in rows:
-        yield WindowCount(
-            node=node, from_us=bucket * span.bucket_us, counts=dict(zip(Label, map(int, counts), strict=True))
-        )
-
-
-def _stages(db: Database, node: NodeId, now_us: int) -> Iterator[StageLatency]:
-    rows = db.execute(
-        "SELECT stage, avg(p50_us), avg(p95_us) FROM stage_latency "
-        "WHERE site = ? AND node = ? AND time_us BETWEEN ? AND ? GROUP BY stage",
-        (node.site, node.node, now_us - LATENCY_SPAN_US, now_us + CLOCKS_APART_US),
-    )
-    for stage, p50_us, p95_us in rows:
-        yield StageLatency(node=node, stage=known(Stage, stage), p50_us=p50_us, p95_us=p95_us)
 
 
 def _totals(db: Database) -> Totals:

@@ -1,12 +1,15 @@
 """Readings that are shared by everyone who looks. Nobody looks: nothing is read."""
 
 import asyncio
+import functools
 import threading
 import time
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 from broker.contract.errors import StoreError
+from broker.contract.topics import NodeId
+from dashboard.console.condition import Figures
 from dashboard.console.readings import History, Live, Reader, Span, Totals
 
 __all__ = ["Watch", "now_us"]
@@ -16,6 +19,7 @@ T = TypeVar("T")
 _REST: Final = 20
 """A reading that took t seconds is not repeated for 20 t: a slow store is asked less often, never continuously."""
 _HISTORY_EVERY_S: Final = {Span.MINUTES: 0.9, Span.HOUR: 5.0, Span.DAY: 30.0}
+_FIGURES_EVERY_S: Final = {Span.MINUTES: 2.0, Span.HOUR: 5.0, Span.DAY: 30.0}
 
 
 def now_us() -> int:
@@ -29,6 +33,8 @@ class Watch:
     def __init__(self, reader: Reader) -> None:
         """Watch what this reader reads."""
         self.place = reader.place
+        self._reader = reader
+        self._figures: dict[tuple[NodeId, Span], Paced[tuple[Figures, ...]]] = {}
         self.live: Paced[Live] = Paced(lambda: reader.live(now_us()), every_s=0.9)
         self.totals: Paced[Totals] = Paced(reader.totals, every_s=2.0)
         self._history = {span: Paced(_of(reader, span), every_s=every) for span, every in _HISTORY_EVERY_S.items()}
@@ -36,6 +42,13 @@ class Watch:
     def history(self, span: Span) -> "Paced[History]":
         """Return the reading of one span."""
         return self._history[span]
+
+    def figures(self, node: NodeId, span: Span) -> "Paced[tuple[Figures, ...]]":
+        """Return the reading of one node's condition over one span."""
+        if (node, span) not in self._figures:
+            read = functools.partial(_figures, self._reader, node, span)
+            self._figures[node, span] = Paced(read, every_s=_FIGURES_EVERY_S[span])
+        return self._figures[node, span]
 
 
 class Paced(Generic[T]):
@@ -64,6 +77,10 @@ class Paced(Generic[T]):
             if isinstance(self._last, StoreError):
                 raise self._last
             return self._last
+
+
+def _figures(reader: Reader, node: NodeId, span: Span) -> tuple[Figures, ...]:
+    return reader.figures(node, span, now_us())
 
 
 def _of(reader: Reader, span: Span) -> Callable[[], History]:

@@ -7,12 +7,10 @@ import json
 from pathlib import Path
 from typing import Final
 
-from grafana_foundation_sdk.builders import common as build
 from grafana_foundation_sdk.builders import stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable, Row
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
     DataTransformerConfig,
@@ -24,16 +22,27 @@ from grafana_foundation_sdk.models.dashboard import (
 )
 
 from dashboard.grafana import queries
-from dashboard.grafana.looks import COLOURS, coloured_cells, label_mappings, online_mappings, state_mappings
-from dashboard.grafana.queries import SOURCE, Target
+from dashboard.grafana.kinds import heatmap_of, number, series, shares, states, table_of
+from dashboard.grafana.looks import (
+    COLOURS,
+    GATE_COLOURS,
+    capture_mappings,
+    coloured_cells,
+    label_mappings,
+    online_mappings,
+    problem_mappings,
+    slowed_mappings,
+    state_mappings,
+)
+from dashboard.grafana.queries import SOURCE
 
 __all__ = ["FILE", "dashboard_json"]
 
 FILE: Final = Path(__file__).with_name("dashboards") / "sottovoce.json"
 
-_TELEMETRY_INTERVAL: Final = "10s"
 _WIDE, _HALF, _THIRD, _QUARTER = 24, 12, 8, 6
 _ALL: Final = ".*"
+_COLOURS: Final = {label.value: colour for label, colour in COLOURS.items()}
 
 
 def dashboard_json() -> str:
@@ -55,8 +64,8 @@ def dashboard_json() -> str:
         for panel in panels:
             dashboard.with_panel(panel)
     built = dashboard.build()
-    for number, each in enumerate(built.panels or [], start=1):
-        each.id_val = number  # links to a panel hold it
+    for index, each in enumerate(built.panels or [], start=1):
+        each.id_val = index  # links to a panel hold it
     for variable in built.templating.list_val or []:
         variable.auto = variable.auto_min = variable.auto_count = None  # belong to variables of intervals only
     return json.dumps(built, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
@@ -66,6 +75,8 @@ def _rows() -> dict[str, list[Builder[Panel]]]:
     return {
         "Emotion": [_label_now(), _label(), _windows(), _events(), _confidence()],
         "Latency": _latencies(),
+        "Sound": _sounds(),
+        "Drift": _drifts(),
         "Delivery": _deliveries(),
         "Nodes": [_status(), _heard(), *_loads()],
         "Models": [_updates(), _models()],
@@ -74,7 +85,7 @@ def _rows() -> dict[str, list[Builder[Panel]]]:
 
 def _label_now() -> table.Panel:
     return (
-        _table("Emotion now", queries.LABEL_NOW)
+        table_of("Emotion now", queries.LABEL_NOW)
         .description("The last label of each node within the time range shown.")
         .span(_THIRD)
         .override_by_name("label", [coloured_cells(), DynamicConfigValue("mappings", label_mappings())])
@@ -83,39 +94,20 @@ def _label_now() -> table.Panel:
 
 
 def _label() -> statetimeline.Panel:
-    return (
-        statetimeline.Panel()
-        .title("Emotion")
-        .description("The last label of each interval. A gap is silence: nodes repeat their label while speech lasts.")
-        .datasource(SOURCE)
-        .with_target(Target(queries.LABEL))
-        .interval(_TELEMETRY_INTERVAL)
-        .mappings(label_mappings())
-        .merge_values(merge_values=True)
-        .show_value(common.VisibilityMode.AUTO)
-        .span(_WIDE - _THIRD)
-        .height(8)
+    return states("Emotion", queries.LABEL, label_mappings(), _WIDE - _THIRD).description(
+        "The last label of each interval. A gap is silence: nodes repeat their label while speech lasts."
     )
 
 
 def _windows() -> timeseries.Panel:
-    panel = (
-        _series("Share of labels", queries.WINDOWS, "short", _HALF, alias="$col")
-        .description("Windows with speech by label, as the nodes count them: evenly spaced, unlike events.")
-        .draw_style(common.GraphDrawStyle.BARS)
-        .fill_opacity(100)
-        .line_width(0)
-        .stacking(build.StackingConfig().mode(common.StackingMode.PERCENT).group("labels"))
+    return shares("Share of labels", queries.WINDOWS, _COLOURS, _HALF).description(
+        "Windows with speech by label, as the nodes count them: evenly spaced, unlike events."
     )
-    for label, colour in COLOURS.items():
-        value = {"mode": "fixed", "fixedColor": colour}
-        panel.override_by_name(label.value, [DynamicConfigValue("color", value)])
-    return panel
 
 
 def _events() -> timeseries.Panel:
     return (
-        _series("Events per minute", queries.EVENTS_PER_MINUTE, "short", _QUARTER)
+        series("Events per minute", queries.EVENTS_PER_MINUTE, "short", _QUARTER)
         .description(
             "At each change of the label and every 5 s while speech lasts: also a measure of how much is said."
         )
@@ -126,7 +118,7 @@ def _events() -> timeseries.Panel:
 
 def _confidence() -> timeseries.Panel:
     return (
-        _series("Confidence", queries.CONFIDENCE, "percentunit", _QUARTER)
+        series("Confidence", queries.CONFIDENCE, "percentunit", _QUARTER)
         .description("Mean over the events of an interval.")
         .min(0)
         .max(1)
@@ -135,45 +127,95 @@ def _confidence() -> timeseries.Panel:
 
 def _latencies() -> list[Builder[Panel]]:
     return [
-        _series("From sound to label", queries.TOTAL, "µs", _THIRD, alias="$col").description(
+        series("From sound to label", queries.TOTAL, "µs", _THIRD, alias="$col").description(
             "From the capture of a window's last sample to the decided label. Exact: computed from every event."
         ),
-        _series("Stages, p50", queries.STAGE_P50, "µs", _THIRD, alias="$tag_stage").description(
+        series("Stages, p50", queries.STAGE_P50, "µs", _THIRD, alias="$tag_stage").description(
             "The median of the nodes' own medians: a guide, not the median of all windows."
         ),
-        _series("Stages, p95", queries.STAGE_P95, "µs", _THIRD, alias="$tag_stage").description(
+        series("Stages, p95", queries.STAGE_P95, "µs", _THIRD, alias="$tag_stage").description(
             "The worst p95 that any node reported for any of its 10 s: an upper bound of the p95 of all windows."
         ),
+        heatmap_of("From sound to label, all windows", queries.DISTRIBUTION, _WIDE).description(
+            "How many classified windows took how long, by the upper bound of each bin: the nodes' histograms added "
+            "up. Nodes of before they had any are not in it."
+        ),
+    ]
+
+
+def _sounds() -> list[Builder[Panel]]:
+    return [
+        shares("Speech gate", queries.GATE, GATE_COLOURS, _HALF).description(
+            "Silent: too quiet to be speech. No speech: loud enough, and set aside by the speech gate. Only what is "
+            "left is classified."
+        ),
+        states("Capture", queries.CAPTURE, capture_mappings(), _HALF).description(
+            "Whether each node hears. A node that is muted, or has no sound, goes on sending this."
+        ),
+        states("Problems with the sound", queries.PROBLEM, problem_mappings(), _HALF).description(
+            "What is wrong, while it is; nothing, while all is well."
+        ),
+        series("Level", queries.LEVEL, "dBFS", _QUARTER).description(
+            "Mean of the nodes' means; 0 dBFS is a full-scale square wave."
+        ),
+        series("Overdriven windows", queries.CLIPPED, "percentunit", _QUARTER)
+        .description("Share of all windows in which the input clipped. Lower the gain where it is not rare.")
+        .min(0)
+        .max(1),
+        number("Sound begun anew", queries.BEGUN_ANEW, _WIDE).description(
+            "How often nodes restarted the stream, opened the device again or looked for all devices."
+        ),
+    ]
+
+
+def _drifts() -> list[Builder[Panel]]:
+    return [
+        series("Confidence of the likeliest class", queries.DRIFT_CONFIDENCE, "percentunit", _THIRD)
+        .description("Before smoothing; mean over the intervals with speech. It falls when rooms or people are new.")
+        .min(0)
+        .max(1),
+        series("Entropy", queries.DRIFT_ENTROPY, "percentunit", _THIRD)
+        .description("How evenly the model spreads its probabilities; 100 % is no opinion at all.")
+        .min(0)
+        .max(1),
+        series("Divergence from the training", queries.DRIFT_DIVERGENCE, "percentunit", _THIRD)
+        .description(
+            "Between the classes heard and those of the training, 0 alike, 100 % nothing in common. Of ten seconds it "
+            "is large by chance: compare hours. Nothing where the bundle tells no prior."
+        )
+        .min(0)
+        .max(1),
     ]
 
 
 def _deliveries() -> list[Builder[Panel]]:
     return [
-        _series("Outbox depth", queries.OUTBOX_DEPTH, "short", _THIRD)
+        series("Outbox depth", queries.OUTBOX_DEPTH, "short", _THIRD)
         .description("Messages that wait on the node for the broker's acknowledgement; the most in an interval.")
         .min(0),
-        _series("Outbox age", queries.OUTBOX_AGE, "µs", _THIRD)
+        series("Outbox age", queries.OUTBOX_AGE, "µs", _THIRD)
         .description("Age of the oldest message that waits.")
         .min(0),
-        _series("Dead letters", queries.DEAD_LETTERS, "short", _THIRD, alias="dead letters")
+        series("Dead letters", queries.DEAD_LETTERS, "short", _THIRD, alias="dead letters")
         .description("Messages that broke the contract, or that the store refused. Of the whole system.")
         .min(0),
-        _number("Events missing", queries.MISSING, _THIRD).description(
+        number("Events missing", queries.MISSING, _QUARTER).description(
             "Gaps in the count of each node's events within the time range: lost on the way, or dropped by a full "
             "outbox. Meaningless over the moment when a node got a new outbox file."
         ),
-        _number("Events dropped by outboxes", queries.DROPPED, _THIRD).description(
+        number("Events dropped by outboxes", queries.DROPPED, _QUARTER).description(
             "What the nodes say they threw away because their outbox was full. Missing less dropped is lost."
         ),
-        _number("Blocks of audio lost", queries.BLOCKS, _THIRD).description(
+        number("Blocks of audio lost", queries.BLOCKS, _QUARTER).description(
             "The pipeline was too slow or the device overran."
         ),
+        number("Reconnects", queries.RECONNECTS, _QUARTER).description("Connections to the broker after the first."),
     ]
 
 
 def _status() -> table.Panel:
     return (
-        _table("Status", queries.STATUS)
+        table_of("Status", queries.STATUS)
         .description("The last status of each node, whatever the time range. A node is there when it is also heard.")
         .span(_WIDE - _QUARTER)
         .override_by_name("online", [coloured_cells(), DynamicConfigValue("mappings", online_mappings())])
@@ -181,24 +223,27 @@ def _status() -> table.Panel:
 
 
 def _heard() -> stat.Panel:
-    return _number("Nodes heard in the last 30 s", queries.HEARD, _QUARTER, alias="nodes").description(
+    return number("Nodes heard in the last 30 s", queries.HEARD, _QUARTER, alias="nodes").description(
         "Nodes with telemetry in the last 30 s; they send it every 10 s."
     )
 
 
 def _loads() -> list[Builder[Panel]]:
     return [
-        _series("Processor", queries.CPU, "percentunit", _THIRD).description(
+        series("Processor", queries.CPU, "percentunit", _THIRD).description(
             "CPU seconds per second; 100 % is one core."
         ),
-        _series("Memory", queries.MEMORY, "bytes", _THIRD).description("Resident memory of the node's program."),
-        _series("Temperature", queries.TEMPERATURE, "celsius", _THIRD).description("Of the processor, where it tells."),
+        series("Memory", queries.MEMORY, "bytes", _THIRD).description("Resident memory of the node's program."),
+        series("Temperature", queries.TEMPERATURE, "celsius", _THIRD).description("Of the processor, where it tells."),
+        states("Processor slowed down", queries.THROTTLED, slowed_mappings(), _WIDE).description(
+            "For heat or low voltage; nothing where the system does not tell."
+        ),
     ]
 
 
 def _updates() -> table.Panel:
     return (
-        _table("Model updates", queries.UPDATES)
+        table_of("Model updates", queries.UPDATES)
         .description(
             "The last update report of each node within a year: which release, how far, why not. A trial's windows "
             "are those loud enough to classify, and those of them that both models gave the same label."
@@ -212,46 +257,12 @@ def _updates() -> table.Panel:
 def _models() -> table.Panel:
     fields = {"model": {"operation": "groupby"}, "node": {"operation": "aggregate", "aggregations": ["count"]}}
     return (
-        _table("Nodes by model", queries.MODELS)
+        table_of("Nodes by model", queries.MODELS)
         .description("On how many nodes each model runs, by their last status within a year, there or not.")
         .span(_THIRD)
         .with_transformation(DataTransformerConfig(id_val="groupBy", options={"fields": fields}))
         .override_by_name("node (count)", [DynamicConfigValue("displayName", "nodes")])
     )
-
-
-def _series(title: str, query: str, unit: str, width: int, *, alias: str | None = None) -> timeseries.Panel:
-    target = Target(query) if alias is None else Target(query, alias=alias)
-    return (
-        timeseries.Panel()
-        .title(title)
-        .datasource(SOURCE)
-        .with_target(target)
-        .interval(_TELEMETRY_INTERVAL)
-        .unit(unit)
-        .show_points(common.VisibilityMode.AUTO)
-        .span(width)
-        .height(8)
-    )
-
-
-def _number(title: str, query: str, width: int, *, alias: str | None = None) -> stat.Panel:
-    target = Target(query) if alias is None else Target(query, alias=alias)
-    return (
-        stat.Panel()
-        .title(title)
-        .datasource(SOURCE)
-        .with_target(target)
-        .reduce_options(build.ReduceDataOptions().calcs(["lastNotNull"]))
-        .color_mode(common.BigValueColorMode.NONE)
-        .graph_mode(common.BigValueGraphMode.NONE)
-        .span(width)
-        .height(6)
-    )
-
-
-def _table(title: str, query: str) -> table.Panel:
-    return table.Panel().title(title).datasource(SOURCE).with_target(Target(query, shape="table")).height(8)
 
 
 def _variable(name: str, query: str) -> QueryVariable:

@@ -5,10 +5,21 @@ from typing import Final
 
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue, ValueMap, ValueMapping, ValueMappingResult
 
+from broker.contract.condition import CaptureProblem, CaptureState
 from broker.contract.decision import Label
 from broker.contract.updates import UpdateState
 
-__all__ = ["COLOURS", "coloured_cells", "label_mappings", "online_mappings", "state_mappings"]
+__all__ = [
+    "COLOURS",
+    "GATE_COLOURS",
+    "capture_mappings",
+    "coloured_cells",
+    "label_mappings",
+    "online_mappings",
+    "problem_mappings",
+    "slowed_mappings",
+    "state_mappings",
+]
 
 COLOURS: Final[Mapping[Label, str]] = {
     Label.PLEASANT: "#3a9d5d",
@@ -19,6 +30,13 @@ COLOURS: Final[Mapping[Label, str]] = {
 """One colour per label, everywhere."""
 
 _GOOD, _QUIET, _BAD, _UNDER_WAY = COLOURS.values()
+GATE_COLOURS: Final[Mapping[str, str]] = {"classified": "#2f6fb2", "no speech": _UNDER_WAY, "silent": "#d5dae1"}
+"""One colour for what becomes of a window, by its name in the panel."""
+_HEARS: Final = {
+    CaptureState.LISTENING: _GOOD,
+    CaptureState.MUTED: _QUIET,
+    CaptureState.RECOVERING: _BAD,
+}
 _STATES: Final = {UpdateState.IDLE: _QUIET, UpdateState.ROLLING_BACK: _BAD, UpdateState.REJECTED: _BAD}
 
 
@@ -49,6 +67,27 @@ def state_mappings() -> list[ValueMapping]:
     return [ValueMap(results)]
 
 
+def capture_mappings() -> list[ValueMapping]:
+    """Return the colours of whether a node hears."""
+    return [
+        ValueMap({state.value: _worded(state.value, _HEARS[state], index) for index, state in enumerate(CaptureState)})
+    ]
+
+
+def problem_mappings() -> list[ValueMapping]:
+    """Return the colour of what is wrong with the sound: one for all."""
+    return [ValueMap({each.value: _worded(each.value, _BAD, index) for index, each in enumerate(CaptureProblem)})]
+
+
+def slowed_mappings() -> list[ValueMapping]:
+    """Return words and colours for whether a processor is slowed down."""
+    return [ValueMap({"true": _worded("slowed down", _BAD, 0), "false": _worded("full speed", _GOOD, 1)})]
+
+
 def coloured_cells() -> DynamicConfigValue:
     """Return the option that fills a cell with its colour."""
     return DynamicConfigValue("custom.cellOptions", {"type": "color-background", "mode": "basic"})
+
+
+def _worded(text: str, colour: str, index: int) -> ValueMappingResult:
+    return ValueMappingResult(text=text, color=colour, index=index)

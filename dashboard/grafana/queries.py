@@ -11,7 +11,9 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models.dashboard import DataSourceRef
 
+from broker.contract.condition import LATENCY_BOUNDS_US
 from broker.contract.decision import Label
+from broker.contract.messages import Stage
 
 __all__ = ["NODES", "SITES", "SOURCE", "Target"]
 
@@ -38,6 +40,35 @@ def _most(field: str) -> str:
     return _select(f'max("{field}")', '"telemetry"', _SHOWN, f"{_BY_TIME_AND_NODE} fill(null)")
 
 
+def _mean(field: str) -> str:
+    return _select(f'mean("{field}")', '"telemetry"', _SHOWN, f"{_BY_TIME_AND_NODE} fill(null)")
+
+
+def _last(field: str) -> str:
+    return _select(f'last("{field}")', '"telemetry"', _SHOWN, f"{_BY_TIME_AND_NODE} fill(null)")
+
+
+def _risen(*counters: str) -> str:
+    """Return by how much counters of one start of the program rose; where they began anew, the fall is left out."""
+    of_each = ", ".join(f'non_negative_difference("{each}") AS "{each}"' for each in counters)
+    rows = _select(of_each, '"telemetry"', _SHOWN, _BY_NODE)
+    total = " + ".join(f'sum("{each}")' for each in counters)
+    return f'SELECT {total} AS "n" FROM ({rows}) {_BY_NODE}'  # noqa: S608 -- every part is written in here
+
+
+def _bin(index: int) -> str:
+    """Return one bin of a histogram, summed, and called by its upper bound."""
+    if index == len(LATENCY_BOUNDS_US):
+        bound = LATENCY_BOUNDS_US[-1]
+        return f'sum("over_{bound}_us") AS "over {_ms(bound)}"'
+    bound = LATENCY_BOUNDS_US[index]
+    return f'sum("to_{bound}_us") AS "{_ms(bound)}"'
+
+
+def _ms(us: int) -> str:
+    return f"{us / 1000:g} ms" if us < 1_000_000 else f"{us / 1_000_000:g} s"  # noqa: PLR2004 -- µs of a second
+
+
 def _over(function: str, rows: str, grouping: str = "") -> str:
     """Return a query over the column `n` of another query's rows."""
     return f'SELECT {function}("n") FROM ({rows}) {grouping}'.rstrip()  # noqa: S608 -- every part is written in here
@@ -61,6 +92,12 @@ TOTAL: Final = _select(
     _SHOWN,
     f"{_BY_TIME} fill(null)",
 )
+DISTRIBUTION: Final = _select(
+    ", ".join(_bin(index) for index in range(len(LATENCY_BOUNDS_US) + 1)),
+    '"stage_latency"',
+    f"{_SHOWN} AND \"stage\" = '{Stage.TOTAL.value}'",
+    f"{_BY_TIME} fill(null)",
+)
 STAGE_P50: Final = _select('median("p50_us")', '"stage_latency"', _SHOWN, f'{_BY_TIME}, "stage" fill(null)')
 STAGE_P95: Final = _select('max("p95_us")', '"stage_latency"', _SHOWN, f'{_BY_TIME}, "stage" fill(null)')
 
@@ -73,15 +110,35 @@ DROPPED: Final = _over(
     _select('spread("outbox_dropped") AS "n"', '"telemetry"', _SHOWN, f'{_BY_NODE}, "outbox_id"'),
     _BY_NODE,
 )
-# A restart sets the counter back: the difference over it is negative and left out.
-BLOCKS: Final = _over(
-    "sum", _select('non_negative_difference("dropped_blocks") AS "n"', '"telemetry"', _SHOWN, _BY_NODE), _BY_NODE
-)
+BLOCKS: Final = _risen("dropped_blocks")
+RECONNECTS: Final = _risen("reconnects")
 DEAD_LETTERS: Final = _select('count("topic")', '"dead_letter"', "$timeFilter", f"{_BY_TIME} fill(0)")
+
+_CLASSIFIED: Final = " + ".join(f'sum("{label}")' for label in Label)
+GATE: Final = _select(
+    f'{_CLASSIFIED} AS "classified", sum("gated") AS "no speech", sum("silent") AS "silent"',
+    '"telemetry"',
+    _SHOWN,
+    f"{_BY_TIME} fill(null)",
+)
+CAPTURE: Final = _last("capture")
+PROBLEM: Final = _last("problem")
+LEVEL: Final = _mean("level_dbfs")
+CLIPPED: Final = _select(
+    f'sum("clipped") / ({_CLASSIFIED} + sum("gated") + sum("silent"))',
+    '"telemetry"',
+    _SHOWN,
+    f"{_BY_TIME_AND_NODE} fill(null)",
+)
+BEGUN_ANEW: Final = _risen("restarts", "reopens", "rescans")
+DRIFT_CONFIDENCE: Final = _mean("mean_confidence")
+DRIFT_ENTROPY: Final = _mean("mean_entropy")
+DRIFT_DIVERGENCE: Final = _mean("divergence")
 
 # A node that runs for a month published its status a month ago: no $timeFilter.
 STATUS: Final = _select(
-    'last("online") AS "online", "reason", "model", "context", "muted", "clock_synced", "sottovoce"',
+    'last("online") AS "online", "reason", "model", "context", "exemption", "notice_acknowledged", "muted", '
+    '"muted_by", "capture", "problem", "clock_synced", "sottovoce"',
     '"status"',
     _CHOSEN,
     _BY_NODE,
@@ -101,6 +158,7 @@ HEARD: Final = _over(
 CPU: Final = _most("cpu_share")
 MEMORY: Final = _most("rss_bytes")
 TEMPERATURE: Final = _most("temperature_c")
+THROTTLED: Final = _last("throttled")
 
 
 class Target(Dataquery, Builder[Dataquery]):

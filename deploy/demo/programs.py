@@ -69,7 +69,7 @@ def places(count: int, clips: Path | None, *, microphone: bool) -> list[Place]:
 
 
 def _deployment(context: str) -> str:
-    return f'deployment = {{context = "{context}", employees_present = false}}\n'
+    return f'deployment = {{context = "{context}", employees_present = false, notice_acknowledged = true}}\n'
 
 
 class Programs:

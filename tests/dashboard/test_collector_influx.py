@@ -68,9 +68,10 @@ def test_collector_outage_of_influxdb_loses_no_event_of_a_running_node(
         "edge_node",
         tmp_path / "node.toml",
         f'site = "home"\nnode = "kitchen"\ndeployment = {{context = "home", employees_present = false}}\n'
-        f'drain_s = 20\n{connection(NODE)}'
+        f"drain_s = 20\n{connection(NODE)}"
         f'[source]\nkind = "replay"\npaths = ["{recording}"]\nreal_time = false\n'
-        f'[gate]\nenabled = false\n[clock]\ntrust = true\n[outbox]\npath = "{tmp_path / "outbox.sqlite"}"\n[telemetry]\ninterval_s = 1\n',
+        f'[gate]\nenabled = false\n[clock]\ntrust = true\n[outbox]\npath = "{tmp_path / "outbox.sqlite"}"\n'
+        "[telemetry]\ninterval_s = 1\n",
         SOTTOVOCE_BROKER_PASSWORD=broker.passwords[NODE],
     )
     try:

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
-from broker.contract.condition import Context
+from broker.contract.condition import CaptureProblem, CaptureState, Context, Exemption, MuteSource
 from broker.contract.decision import Label
 from broker.contract.updates import TrialFigures, UpdateState
 from dashboard.collector.records import DeadLetter, Record, read_message
@@ -204,6 +204,49 @@ def test_updates_are_told_on_the_card_and_for_the_whole_fleet(
 
 
 @pytest.mark.usefixtures("fleet")
+def test_a_card_says_why_it_hears_nothing_and_its_details_stay_open(
+    open_page: Open, put: Put, telemetry: Make, status: Make
+) -> None:
+    page = open_page()
+    card = page.get_by_role("article", name="Node home/kitchen")
+    expect(card.get_by_text("Machine")).to_be_hidden()
+    card.get_by_text("Details").click()
+    expect(card).to_contain_text("60\N{NARROW NO-BREAK SPACE}% silent")
+    now = _now()
+    lost = {"capture": CaptureState.RECOVERING, "problem": CaptureProblem.LOST}
+    put(status(now, now, node="home/kitchen", employees_present=True, **lost))
+    expect(card.locator(".sv-soundless.sv-headline")).to_have_text("no sound")
+    expect(card).to_contain_text("device lost, looking for it")
+    expect(card).to_contain_text("Notice to the people here is not confirmed")
+    expect(card).to_contain_text("employees present")
+    put(telemetry(2, _now(), node="home/kitchen", silent_windows=0, gated_windows=8))
+    expect(card).to_contain_text("50\N{NARROW NO-BREAK SPACE}% no speech")
+    expect(card.get_by_text("Machine")).to_be_visible()
+    by = (MuteSource.BUTTON,)
+    put(status(now, _now(), node="home/kitchen", muted=True, muted_by=by, notice_acknowledged=True))
+    expect(card.locator(".sv-headline")).to_have_text("muted")
+    expect(card).to_contain_text("by the switch at the node")
+    expect(card.locator(".sv-hint")).to_be_hidden()
+
+
+@pytest.mark.usefixtures("fleet")
+def test_one_node_over_time_is_drawn_for_whoever_opens_it(open_page: Open, put: Put, telemetry: Make) -> None:
+    put(*[telemetry(n, _now() - (10 - n) * 10 * _S, node="vehicle/van", level_dbfs=-30.0) for n in range(2, 9)])
+    page = open_page()
+    expect(page.locator(".sv-chart svg")).to_have_count(3)
+    page.get_by_role("heading", name="One node over time").click()
+    level = page.get_by_role("region", name="Level", exact=True)
+    expect(level).to_contain_text("Nothing to show in this time.")  # the kitchen's telemetry is of an older node
+    expect(page.get_by_role("region", name="Windows", exact=True).locator("svg")).to_be_visible()
+    page.get_by_label("Node whose condition is shown").click()
+    page.get_by_role("option", name="vehicle/van").click()
+    expect(level.locator("svg")).to_be_visible()
+    expect(page.get_by_text("The last 5 min, in intervals of 10 s.")).to_be_visible()
+    page.get_by_role("button", name="1 h").click()
+    expect(page.get_by_text("The last 1 h, in intervals of 30 s.")).to_be_visible()
+
+
+@pytest.mark.usefixtures("fleet")
 def test_a_new_event_appears_by_itself_and_nothing_else_moves(open_page: Open, put: Put, event: Make) -> None:
     page = open_page(width=390)
     card = page.get_by_role("article", name="Node vehicle/van")
@@ -270,14 +313,20 @@ def test_strings_from_the_network_are_shown_as_they_are(
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_is_wider_than_a_phone(
-    open_page: Open, put: Put, event: Make, telemetry: Make, update: Make, *, dark: bool
+    open_page: Open, put: Put, event: Make, telemetry: Make, status: Make, update: Make, *, dark: bool
 ) -> None:
     now, name = _now(), f"{'s' * 32}/{'n' * 32}"
     put(*[event(n, now - n * _S, node=name, model="m" * 64, label=Label.UNPLEASANT) for n in range(1, 30)])
     put(telemetry(1, now, node=name), read_message("t" * 256, b"{}", now))
     put(update(now, node=name, state=UpdateState.REJECTED, reason="r" * 200, release="m" * 64))
+    lost = {"capture": CaptureState.RECOVERING, "problem": CaptureProblem.STALLED, "muted_by": tuple(MuteSource)}
+    exempted = {"exemption": Exemption(reason="safety", reference="x" * 100), "employees_present": True}
+    put(status(now, now, node=name, source="u" * 128, model="m" * 64, **lost, **exempted))
     page = open_page(width=390, dark=dark)
-    expect(page.locator(".sv-chart svg").last).to_be_visible()
+    page.get_by_text("Details").click()
+    page.get_by_role("heading", name="One node over time").click()
+    expect(page.locator(".sv-small-charts svg").first).to_be_visible()
+    expect(page.locator(".sv-chart svg:visible").last).to_be_visible()
     expect(page.get_by_role("table").last).to_contain_text("ttt")
     widest = page.evaluate(
         "Math.max(...[document.documentElement, ...document.querySelectorAll('main .sv-panel, main article')]"
@@ -312,9 +361,10 @@ def test_the_span_is_chosen_with_the_keyboard(open_page: Open) -> None:
 @pytest.mark.usefixtures("fleet")
 def test_the_latency_of_one_node_is_chosen(open_page: Open) -> None:
     page = open_page()
-    page.get_by_role("combobox").click()
+    choice = page.get_by_label("Node whose latency is shown")
+    choice.click()
     page.get_by_role("option", name="vehicle/van").click()
-    expect(page.get_by_role("combobox")).to_have_value("vehicle/van")
+    expect(choice).to_have_value("vehicle/van")
     expect(page.locator(".sv-chart svg").nth(1)).to_contain_text("0.50 ms / 0.70 ms")
 
 
@@ -323,7 +373,10 @@ def test_headings_and_names_are_there_for_a_screen_reader(open_page: Open) -> No
     page = open_page()
     expect(page.get_by_role("heading", level=1)).to_have_text("Sottovoce")
     expect(page.get_by_role("heading", level=2)).to_have_text(
-        ["Nodes", "Models", "Emotion over time", "Latency by stage", "Share of labels", "Latest events"]
+        [
+            *("Nodes", "Models", "Emotion over time", "Latency by stage", "Share of labels"),
+            *("One node over time", "Latest events"),
+        ]
     )
     expect(page.get_by_role("heading", level=3)).to_have_text(["kitchen", "van"])
     for name in ("A lane per node", "Median and 95th percentile", "Share of each label"):

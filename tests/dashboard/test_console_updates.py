@@ -5,8 +5,9 @@ import pytest
 from broker.contract.messages import StatusReason
 from broker.contract.topics import NodeId
 from broker.contract.updates import UpdateState
+from dashboard.console.condition import Health, Status
 from dashboard.console.fleet import MODELS_SHOWN, ROWS_SHOWN, fleet
-from dashboard.console.readings import Health, Node, Status
+from dashboard.console.readings import Node
 from dashboard.console.updates import Standing, Trial, Update
 from dashboard.console.words import card, update_words
 
@@ -45,7 +46,9 @@ def _node(name: str, model: str, update: Update | None = None, *, online: bool =
         muted=False,
         clock_synced=True,
     )
-    health = Health(received_us=_NOW, clock_synced=True, outbox_depth=0, p50_us=None, p95_us=None)
+    health = Health(
+        boot_id="0123456789abcdef", received_us=_NOW, clock_synced=True, outbox_depth=0, p50_us=None, p95_us=None
+    )
     return Node(id=NodeId("home", name), status=status, health=health, update=update)
 
 

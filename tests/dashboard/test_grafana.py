@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import yaml
 
-from broker.contract.condition import Quantiles
+from broker.contract.condition import (
+    CaptureProblem,
+    CaptureReport,
+    CaptureState,
+    Context,
+    Drift,
+    Exemption,
+    MuteSource,
+    Quantiles,
+)
 from broker.contract.decision import Label
 from broker.contract.messages import EventLatency, Stage, StatusReason
 from broker.contract.updates import TrialFigures, UpdateState
@@ -35,6 +44,10 @@ _DASHBOARD: Final = json.loads(dashboard_json())
 _PANELS: Final = {panel["title"]: panel for panel in _DASHBOARD["panels"] if panel["type"] != "row"}
 _VARIABLES: Final = {variable["name"]: variable for variable in _DASHBOARD["templating"]["list"]}
 
+# Of a status: exemption, notice_acknowledged, muted, muted_by, capture and problem.
+_OPEN: Final = (None, False, False, "", "listening", None)
+_MUTED: Final = ("safety", True, True, "command, quiet hours", "muted", "device lost")
+
 # What two minutes give; see `filled`. A row is (minute, values of the columns, tags); a question that is not about
 # minutes has None there. Node lab/pi-1 speaks in the first minute, car/van in the second.
 _EXPECTED: Final[dict[str, list[tuple[Any, ...]]]] = {
@@ -57,17 +70,45 @@ _EXPECTED: Final[dict[str, list[tuple[Any, ...]]]] = {
         (1, None, "lab/pi-1"),
     ],
     "From sound to label": [(0, 7_000, 11_000, 12_000, ""), (1, 25_000, 35_000, 35_000, "")],
-    "Stages, p50": [(0, 3_500, "features"), (1, None, "features"), (0, None, "inference"), (1, 500, "inference")],
-    "Stages, p95": [(0, 12_000, "features"), (1, None, "features"), (0, None, "inference"), (1, 700, "inference")],
+    "Stages, p50": [
+        *((0, 3_500, "features"), (1, None, "features")),
+        *((0, None, "inference"), (1, 500, "inference")),
+        *((0, 9_000, "total"), (1, 6_000_000, "total")),
+    ],
+    "Stages, p95": [
+        *((0, 12_000, "features"), (1, None, "features")),
+        *((0, None, "inference"), (1, 700, "inference")),
+        *((0, 18_000, "total"), (1, 7_000_000, "total")),
+    ],
+    "From sound to label, all windows": [
+        (0, *(0, 0, 0, 0, 0, 0, 5, 5, 0, 0, 0, 0, 0, 0, 0, 0), ""),  # 5 to 10 ms and 10 to 20 ms
+        (1, *(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2), ""),
+    ],
+    "Speech gate": [(0, 48, 21, 72, ""), (1, 7, 0, 12, "")],
+    "Capture": [(0, None, "car/van"), (1, "muted", "car/van"), (0, "listening", "lab/pi-1"), (1, None, "lab/pi-1")],
+    "Problems with the sound": [(0, "device lost", "lab/pi-1"), (1, None, "lab/pi-1")],  # the last within the minute
+    "Level": [(0, -35.0, "lab/pi-1"), (1, None, "lab/pi-1")],  # car/van heard nothing but digital silence
+    "Overdriven windows": [
+        (0, None, "car/van"),
+        (1, 0.0, "car/van"),
+        (0, pytest.approx(6 / 141), "lab/pi-1"),
+        (1, None, "lab/pi-1"),
+    ],
+    "Sound begun anew": [(None, 9, "lab/pi-1")],  # three restarts and six re-opens
+    "Confidence of the likeliest class": [(0, 0.625, "lab/pi-1"), (1, None, "lab/pi-1")],
+    "Entropy": [(0, 0.5, "lab/pi-1"), (1, None, "lab/pi-1")],
+    "Divergence from the training": [(0, 0.25, "lab/pi-1"), (1, None, "lab/pi-1")],  # once there was no prior
     "Outbox depth": [(0, None, "car/van"), (1, 12, "car/van"), (0, 6, "lab/pi-1"), (1, None, "lab/pi-1")],
     "Outbox age": [(0, None, "car/van"), (1, 1_500_000, "car/van"), (0, 6_000_000, "lab/pi-1"), (1, None, "lab/pi-1")],
     "Dead letters": [(0, 2, ""), (1, 0, "")],
     "Events missing": [(None, 0, "car/van"), (None, 1, "lab/pi-1")],
     "Events dropped by outboxes": [(None, 0, "car/van"), (None, 5, "lab/pi-1")],
     "Blocks of audio lost": [(None, 7, "lab/pi-1")],  # a difference needs two messages: car/van sent one
+    "Reconnects": [(None, 3, "lab/pi-1")],
+    "Processor slowed down": [(0, True, "lab/pi-1"), (1, None, "lab/pi-1")],
     "Status": [
-        (None, False, "lost", "factory/1", "research", False, True, "0.1.0", "car/van"),
-        (None, True, "birth", "factory/1", "research", False, True, "0.1.0", "lab/pi-1"),
+        (None, False, "lost", "factory/1", "research", *_OPEN, True, "0.1.0", "car/van"),
+        (None, True, "birth", "factory/1", "workplace", *_MUTED, True, "0.1.0", "lab/pi-1"),
     ],
     "Nodes heard in the last 30 s": [(None, 2, "")],
     "Processor": [(0, None, "car/van"), (1, 0.125, "car/van"), (0, 0.75, "lab/pi-1"), (1, None, "lab/pi-1")],
@@ -129,6 +170,7 @@ def records(
         )
         for seq in (1, 2, 3)
     ]
+    bins = (0, 0, 0, 0, 0, 0, 1, 1)
     load = [
         telemetry(
             k,
@@ -136,7 +178,22 @@ def records(
             outbox_id=f"{int(k > 4):016x}",  # the outbox was lost, and the node restarted, after the fourth
             outbox_dropped=(0, 0, 1, 3, 0, 2)[k - 1],
             dropped_blocks=(0, 4, 4, 6, 0, 1)[k - 1],
-            latency_us={Stage.FEATURES: Quantiles(count=8, p50=k * 1_000, p95=k * 2_000, p99=k * 3_000)},
+            reconnects=(0, 1, 1, 3, 0, 0)[k - 1],
+            latency_us={
+                Stage.FEATURES: Quantiles(count=8, p50=k * 1_000, p95=k * 2_000, p99=k * 3_000),
+                Stage.TOTAL: Quantiles(count=2, p50=9_000, p95=18_000, p99=19_000, histogram=bins if k < 6 else ()),
+            },
+            gated_windows=k,
+            clipped_windows=k % 2 * 2,
+            level_dbfs=-32.5 - k + 1,
+            drift=Drift(mean_confidence=0.625, mean_entropy=0.5, divergence=None if k == 1 else 0.25),
+            capture=CaptureReport(
+                state=CaptureState.RECOVERING if k < 5 else CaptureState.LISTENING,
+                problem=CaptureProblem.BUSY if k < 3 else CaptureProblem.LOST if k < 5 else None,
+                restarts=min(k, 4),
+                reopens=2 * min(k, 4),
+            ),
+            throttled=k == 6,
             outbox_depth=k,
             outbox_age_us=k * _S,
             rss_bytes=k * _S,
@@ -146,7 +203,10 @@ def records(
         for k in range(1, 7)
     ]
     now_us = time.time_ns() // 1_000
-    inference = {Stage.INFERENCE: Quantiles(count=1, p50=500, p95=700, p99=900)}
+    inference = {
+        Stage.INFERENCE: Quantiles(count=1, p50=500, p95=700, p99=900),
+        Stage.TOTAL: Quantiles(count=2, p50=6_000_000, p95=7_000_000, p99=7_000_000, histogram=(*[0] * 15, 2)),
+    }
     return [
         *speech,
         *van,
@@ -157,11 +217,22 @@ def records(
             node="car/van",
             windows={Label.UNCERTAIN: 7},
             latency_us=inference,
+            capture=CaptureReport(state=CaptureState.MUTED),
             temperature_c=None,
         ),
         telemetry(7, now_us - 5 * _S),
         telemetry(1, now_us - 5 * _S, node="lab/pi-2"),
-        status(start_us, start_us - 30 * 24 * 60 * _MINUTE_US),
+        status(
+            start_us,
+            start_us - 30 * 24 * 60 * _MINUTE_US,
+            context=Context.WORKPLACE,
+            exemption=Exemption(reason="safety", reference="file 7"),
+            notice_acknowledged=True,
+            muted=True,
+            muted_by=(MuteSource.COMMAND, MuteSource.QUIET_HOURS),
+            capture=CaptureState.MUTED,
+            problem=CaptureProblem.LOST,
+        ),
         status(start_us, start_us, node="car/van"),
         status(start_us, start_us + 1, node="car/van", online=False, reason=StatusReason.LOST),
         *reports,

@@ -149,6 +149,7 @@ def test_store_keeps_every_value_of_every_record(
         "model": "factory/1",
         "capture_us": 1_000,
         "resample_us": 200,
+        "gate_us": 0,
         "features_us": 3_000,
         "inference_us": 500,
         "decision_us": 20,

@@ -8,9 +8,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from broker.contract.condition import (
+    CaptureProblem,
+    CaptureReport,
+    CaptureState,
+    Drift,
+    Exemption,
+    Quantiles,
+    Thresholds,
+)
 from broker.contract.errors import MessageError
 from broker.contract.messages import Stage
 from broker.contract.updates import TrialFigures, UpdateState
+from dashboard.collector.fields import BINS
 from dashboard.collector.points import Point, dead_letter_point, line, points
 from dashboard.collector.records import DeadLetter, Record
 
@@ -26,7 +36,7 @@ def test_line_of_an_event_holds_every_field_with_its_type(event: Make) -> None:
     assert line(point) == (
         "emotion,site=lab,node=pi-1 "
         'boot_id="0123456789abcdef",seq=2005i,mono_us=7000000i,clock_synced=true,label="neutral",confidence=0.75,'
-        'model="factory/1",capture_us=1000i,resample_us=200i,features_us=3000i,inference_us=500i,decision_us=20i,'
+        'model="factory/1",capture_us=1000i,resample_us=200i,gate_us=0i,features_us=3000i,inference_us=500i,decision_us=20i,'
         "total_us=5000i 1700000000000000005"
     )
 
@@ -41,6 +51,29 @@ def test_telemetry_becomes_one_point_and_one_for_each_stage_at_the_same_time(tel
 
 def test_telemetry_without_temperature_leaves_the_field_out(telemetry: Make) -> None:
     assert "temperature_c" not in points(telemetry(3, _TIME_US, temperature_c=None))[0].fields
+
+
+def test_what_a_node_does_not_say_is_no_field(telemetry: Make, status: Make) -> None:
+    whole, *_ = points(telemetry(3, _TIME_US))
+    assert not {"level_dbfs", "mean_confidence", "divergence", "capture", "problem", "throttled"} & whole.fields.keys()
+    (state,) = points(status(_TIME_US, _TIME_US))
+    assert not {"exemption", "employees_present", "problem", "speech_above"} & state.fields.keys()
+    assert (state.fields["capture"], state.fields["muted_by"]) == ("listening", "")
+
+
+def test_the_histogram_of_the_total_alone_becomes_fields_all_bins_of_it(telemetry: Make) -> None:
+    quantiles = Quantiles(count=3, p50=1, p95=2, p99=3, histogram=(0, 2, 1))
+    stages = points(telemetry(3, _TIME_US, latency_us={Stage.GATE: quantiles, Stage.TOTAL: quantiles}))[1:]
+    gate, total = (point.fields for point in stages)
+    assert not gate.keys() & set(BINS)
+    assert [total[name] for name in BINS] == [0, 2, 1, *[0] * 13]
+    assert (BINS[0], BINS[-1]) == ("to_100_us", "over_5000000_us")
+
+
+def test_a_total_of_an_older_node_has_no_bins(telemetry: Make) -> None:
+    bare = {Stage.TOTAL: Quantiles(count=3, p50=1, p95=2, p99=3)}
+    (total,) = points(telemetry(3, _TIME_US, latency_us=bare))[1:]
+    assert not total.fields.keys() & set(BINS)
 
 
 def test_a_message_that_comes_later_again_is_the_same_point(event: Make, telemetry: Make, update: Make) -> None:
@@ -100,11 +133,29 @@ def test_a_text_that_looks_like_line_protocol_stays_inside_its_quotes() -> None:
 def test_the_guide_lists_exactly_the_measurements_tags_and_fields(
     event: Make, telemetry: Make, status: Make, update: Make, trial: TrialFigures
 ) -> None:
+    quantiles = Quantiles(count=3, p50=1, p95=2, p99=3, histogram=(1,))
+    load = telemetry(
+        1,
+        _TIME_US,
+        latency_us={Stage.TOTAL: quantiles},
+        level_dbfs=-30.0,
+        drift=Drift(mean_confidence=0.5, mean_entropy=0.5, divergence=0.5),
+        capture=CaptureReport(state=CaptureState.RECOVERING, problem=CaptureProblem.BUSY),
+        throttled=False,
+    )
+    at_work = status(
+        1,
+        _TIME_US,
+        employees_present=True,
+        exemption=Exemption(reason="medical", reference="file 7"),
+        problem=CaptureProblem.BUSY,
+        thresholds=Thresholds(uncertain_below=0.45, speech_above=0.5),
+    )
     words: dict[type, str] = {bool: "boolean", int: "integer", float: "float", str: "string"}
     samples = [
         *points(event(1, _TIME_US)),
-        *points(telemetry(1, _TIME_US))[:2],
-        *points(status(1, _TIME_US)),
+        *points(load),
+        *points(at_work),
         *points(update(_TIME_US, trial=trial)),
         dead_letter_point(_LETTER, 1),
     ]
@@ -113,6 +164,9 @@ def test_the_guide_lists_exactly_the_measurements_tags_and_fields(
         for point in samples
         for kind, values in (("tag", point.tags), ("field", point.fields))
         for name, value in values.items()
+        if name not in BINS
     }
-    listed = re.findall(r"^\| `(\w+)` \| (tag|field) \| `(\w+)` \| (\w+) \|", _GUIDE.read_text("utf-8"), re.MULTILINE)
+    guide = _GUIDE.read_text("utf-8")
+    listed = re.findall(r"^\| `(\w+)` \| (tag|field) \| `(\w+)` \| (\w+) \|", guide, re.MULTILINE)
     assert sorted(listed) == sorted(made)
+    assert guide.count(f"| `stage_latency` | field | `{BINS[0]}` ... `{BINS[-2]}`, `{BINS[-1]}` | integer |") == 1

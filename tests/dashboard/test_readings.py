@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broker.contract.condition import Quantiles
+from broker.contract.condition import Drift, Quantiles
 from broker.contract.decision import Label
 from broker.contract.errors import StoreError
 from broker.contract.messages import Stage, StatusReason
@@ -213,6 +213,48 @@ def test_presence_goes_by_the_collectors_clock_not_by_the_nodes(
     assert presence(node, _NOW) is Presence.ONLINE
 
 
+def test_a_node_whose_clock_is_not_set_is_there_although_nothing_but_its_status_is_heard(
+    reader: SqliteReader, put: Put, event: Make, status: Make
+) -> None:
+    long_ago = _NOW - 9_000 * _S
+    put(event(1, long_ago, boot_id=_OTHER_BOOT), status(long_ago, _NOW - 900 * _S, clock_synced=False))
+    (node,) = reader.live(_NOW).nodes
+    assert node.awaits_clock, "what an earlier start said is no sign that this one's clock is right"
+    assert (presence(node, _NOW), node.clock_synced) == (Presence.ONLINE, False)
+    put(status(long_ago, _NOW, clock_synced=False, online=False, reason=StatusReason.LOST))
+    (node,) = reader.live(_NOW).nodes
+    assert presence(node, _NOW) is Presence.OFFLINE
+
+
+def test_a_node_that_was_heard_and_fell_silent_awaits_no_clock(
+    reader: SqliteReader, put: Put, telemetry: Make, status: Make
+) -> None:
+    put(telemetry(1, _NOW - 90 * _S), status(_NOW - 80 * _S, _NOW - 80 * _S, clock_synced=False))  # its server is away
+    (node,) = reader.live(_NOW).nodes
+    assert not node.awaits_clock
+    assert presence(node, _NOW) is Presence.STALE
+
+
+def test_figures_are_what_one_nodes_telemetry_comes_to_in_each_bucket(
+    reader: SqliteReader, put: Put, telemetry: Make
+) -> None:
+    start = _NOW // Span.HOUR.bucket_us * Span.HOUR.bucket_us - 60 * _S
+    drift = [Drift(mean_confidence=share, mean_entropy=0.5, divergence=None) for share in (0.25, 0.75)]
+    put(
+        telemetry(1, start, gated_windows=4, clipped_windows=1, level_dbfs=-30.0, drift=drift[0], reconnects=2),
+        telemetry(2, start + 10 * _S, level_dbfs=-40.0, drift=drift[1], outbox_depth=99, reconnects=5),
+        telemetry(3, start + 30 * _S, level_dbfs=None, drift=None, throttled=True, dropped_blocks=7),
+        telemetry(1, start, node="car/van", silent_windows=1_000),
+        telemetry(4, _NOW - 3_700 * _S),
+    )
+    first, second = reader.figures(NodeId("lab", "pi-1"), Span.HOUR, _NOW)
+    assert (first.from_us, second.from_us) == (start, start + Span.HOUR.bucket_us)
+    assert (first.silent, first.gated, first.classified, first.clipped) == (24, 4, 16, 1)
+    assert (first.level_dbfs, first.mean_confidence, first.divergence) == (-35.0, 0.5, None)
+    assert (first.outbox_depth, first.reconnects, first.throttled) == (99, 5, False)
+    assert (second.level_dbfs, second.mean_entropy, second.throttled, second.dropped_blocks) == (None, None, True, 7)
+
+
 def test_history_of_minutes_has_every_event_of_the_span_oldest_first(
     reader: SqliteReader, put: Put, event: Make
 ) -> None:
@@ -286,10 +328,12 @@ def test_no_refresh_reads_a_table_from_end_to_end(
     path: Path, put: Put, event: Make, update: Make, statements: list[str]
 ) -> None:
     put(event(1, _NOW), update(_NOW))
+    node = NodeId("lab", "pi-1")
     reader = SqliteReader(path)
     reader.live(_NOW)
     for span in Span:
         reader.history(span, _NOW)
+        reader.figures(node, span, _NOW)
     with closing(sqlite3.connect(path)) as db:
         plans = {
             statement: " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}"))
