@@ -44,7 +44,7 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     enabled: bool = True
     """False: whatever is loud enough is classified, music and engines, too."""
-    speech_above: Annotated[float, Meta(ge=SPEECH_BOUNDS[0], le=SPEECH_BOUNDS[1])] = 0.35
+    speech_above: Annotated[float, Meta(ge=SPEECH_BOUNDS[0], le=SPEECH_BOUNDS[1])] = 0.3
     """A window whose probability of speech is above this is classified; lower hears more speech and more else."""
 
 
@@ -124,8 +124,8 @@ class Gate:
         heard: Samples = np.concatenate((self._waiting, self._resampler.resample_chunk(new * np.float32(gain))))
         whole = len(heard) - len(heard) % _CHUNK_SAMPLES
         self._waiting = heard[whole:]
-        for chunk in heard[:whole].reshape(-1, _CHUNK_SAMPLES).tolist():
-            self._chunks.append(self._silero.process_samples(chunk))
+        for chunk in heard[:whole].reshape(-1, _CHUNK_SAMPLES):  # one list at a time: Python's numbers take much room
+            self._chunks.append(self._silero.process_samples(chunk.tolist()))
         in_window = round(len(window.samples) / self._rate_hz * _HEARD_HZ / _CHUNK_SAMPLES)
         while len(self._chunks) > in_window:
             self._chunks.popleft()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -500,28 +501,51 @@ def test_beside_itself_a_model_agrees_whatever_the_cut_the_gaps_and_the_rates(
     assert sum(figures.scores) == sum(figures.labels.values()) == figures.classified
 
 
+@pytest.mark.parametrize(("late", "unjudged"), [(0, 6), (1, 9)], ids=["told at once", "told a block later"])
 def test_beside_judges_no_window_that_the_nodes_gate_refused(
-    factory: Bundle, classifier: Classifier, speech: np.ndarray
+    factory: Bundle, classifier: Classifier, speech: np.ndarray, late: int, unjudged: int
 ) -> None:
-    """Both models smooth over the same windows, so a model agrees with itself, whatever was refused between."""
+    """Nor does it count one of which it is told too late; until it knows better, it believes what was said last."""
     refused = {4.5, 5.0, 7.0, 7.5, 8.0, 11.5}
     old = Pipeline(factory.manifest, classifier, ToldGate(lambda end_s: end_s in refused))
     beside = Beside(factory.manifest, classifier, 10_000)
-    for number, block in enumerate(_blocks(speech[: 15 * RATE_HZ])):
-        heard = list(old.hear(block))
-        if number >= 41:  # entered at 4.5 s, where nobody speaks: the first window that both judge ends 3 s later
-            fed = Fed(
-                samples=block.samples.tobytes(),
-                rate_hz=RATE_HZ,
-                captured_ns=0,
-                gap=False,
-                old=tuple((each.end_s, each.decision.label if each.decision else None) for each in heard),
-                refused=tuple(each.end_s for each in heard if each.gated),
-            )
-            beside.hear(fed)
+    heard: deque[list[Heard]] = deque([[]] * late)
+    for block in _blocks(speech[: 16 * RATE_HZ]):
+        heard.append(list(old.hear(block)))
+        said = heard.popleft()
+        fed = Fed(
+            samples=block.samples.tobytes(),
+            rate_hz=RATE_HZ,
+            captured_ns=0,
+            gap=block.captured_ns == 100_000_000,
+            old=tuple((each.end_s, each.decision.label if each.decision else None) for each in said),
+            refused=tuple(each.end_s for each in said if each.gated),
+        )
+        beside.hear(fed)
     figures = beside.line().figures
-    assert figures.windows == 16  # 7.5 s to 15 s
-    assert figures.agreed == figures.classified == 13  # without 7.5 s, 8.0 s and 11.5 s
+    assert figures.windows == 27 - late  # from 3 s to 16 s
+    assert figures.classified == figures.windows - unjudged
+
+
+def test_beside_smooths_over_no_window_that_the_nodes_gate_refused(
+    factory: Bundle, classifier: Classifier, speech: np.ndarray
+) -> None:
+    """So that a model agrees with itself: what was refused begins both anew."""
+    old = Pipeline(factory.manifest, classifier, ToldGate(lambda end_s: round(2 * end_s) % 5 < 2))
+    beside = Beside(factory.manifest, classifier, 10_000)
+    for number, block in enumerate(_blocks(speech)):
+        heard = list(old.hear(block))
+        fed = Fed(
+            samples=block.samples.tobytes(),
+            rate_hz=RATE_HZ,
+            captured_ns=0,
+            gap=number == 0,
+            old=tuple((each.end_s, each.decision.label if each.decision else None) for each in heard),
+            refused=tuple(each.end_s for each in heard if each.gated),
+        )
+        beside.hear(fed)
+    figures = beside.line().figures
+    assert figures.agreed == figures.classified == 33
 
 
 def test_trial_is_told_what_the_nodes_gate_refused(

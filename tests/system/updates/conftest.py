@@ -209,7 +209,8 @@ class Member:
             f'deployment = {{context = "home", employees_present = false}}\n'
             f'bundle = "{self.folder / "floor.bundle"}"\n'
             f'[source]\nkind = "replay"\npaths = ["{self.world.recording}"]\n'
-            f'[gate]\nenabled = false\n[clock]\ntrust = true\n[outbox]\npath = "{self.folder / "outbox.sqlite"}"\n[telemetry]\ninterval_s = 1\n'
+            "[gate]\nenabled = false\n"
+            f'[clock]\ntrust = true\n[outbox]\npath = "{self.folder / "outbox.sqlite"}"\n[telemetry]\ninterval_s = 1\n'
             f'[broker]\nhost = "127.0.0.1"\nport = {self.world.broker.port}\ntls = false\nusername = "{self.id}"\n'
             "reconnect_first_s = 0.1\nreconnect_most_s = 0.5\n"
             f'[update]\nanchor = "{self.world.releases / "metadata/1.root.json"}"\nchannel = "{channel}"\n'
