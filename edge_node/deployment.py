@@ -15,7 +15,7 @@ from broker.contract.errors import SettingsError
 
 __all__ = ["DeploymentSettings"]
 
-_ASKED: Final = (Context.HOME, Context.VEHICLE, Context.CARE)
+_ASKED: Final = (Context.HOME, Context.VEHICLE, Context.CARE, Context.PUBLIC)
 """Places that may be somebody's workplace, which their name does not tell."""
 _FORBIDDEN: Final = (Context.WORKPLACE, Context.EDUCATION)
 _LAW: Final = "the EU AI Act, Article 5(1)(f), forbids emotion recognition at work and in education"
@@ -26,7 +26,8 @@ class DeploymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     context: Context
     employees_present: bool | None = None
-    """Whether people work where the node listens; to be answered for a home, a vehicle and a place of care."""
+    """Whether people work where the node listens; to be answered for a home, a vehicle, a place of care
+    and a public place."""
     exemption: Literal["medical", "safety"] | None = None
     """The reason why the node may listen to people at work or in education all the same."""
     exemption_reference: Annotated[str, Meta(min_length=1, max_length=100)] | None = None

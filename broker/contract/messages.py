@@ -209,12 +209,14 @@ class _Version(msgspec.Struct):
     schema: int
 
 
-def encode(message: msgspec.Struct, largest_bytes: int) -> bytes:
+def encode(message: msgspec.Struct, largest_bytes: int, kind: type[msgspec.Struct] | None = None) -> bytes:
     """Return the payload.
 
     Args:
         message: one of the structs above.
         largest_bytes: the topic's limit.
+        kind: what the topic carries; None: whatever the message is. A message with a field that the topic's struct does
+            not have is refused.
 
     Raises:
         MessageError: the message breaks its own contract (NaN and infinities included) or is too large.
@@ -226,7 +228,7 @@ def encode(message: msgspec.Struct, largest_bytes: int) -> bytes:
         msg = f"{name}: {error}"
         raise MessageError(msg) from error
     # msgspec checks types when it decodes, not when it builds, and writes NaN as null
-    if decode(payload, type(message), largest_bytes) != message:
+    if decode(payload, kind or type(message), largest_bytes) != message:
         msg = f"{name}: a value is NaN or infinite"
         raise MessageError(msg)
     return payload

@@ -136,7 +136,7 @@ class Outbox:
                 message = draft(seq)
                 if state == _HELD:  # the date to come must fit, too
                     encode(msgspec.structs.replace(message, time_us=_MOST), topic.largest_bytes)
-                payload = encode(message, topic.largest_bytes)
+                payload = encode(message, topic.largest_bytes, topic.message)
                 row = self._db.execute(
                     "INSERT INTO message (kind, topic, payload, stored_us, state, held_us) VALUES (?, ?, ?, ?, ?, ?)",
                     (kind, topic.at(node), payload, self._clock.now_us(), state, held_us),

@@ -289,7 +289,7 @@ class Publisher:
         closed = self._pauses.closed(set())
         for each in self._notices.take(closed, is_connected=self._connection is not None):
             assert self._connection is not None  # noqa: S101 -- for the type checker: or none would be taken
-            payload = b"" if each.message is None else encode(each.message, each.row.largest_bytes)
+            payload = b"" if each.message is None else encode(each.message, each.row.largest_bytes, each.row.message)
             packet_id = self._connection.publish(each.topic, payload, retain=each.row.retained)
             self._in_flight[packet_id] = _Sent(None, each.topic, time.monotonic_ns())
 

@@ -136,7 +136,7 @@ def deployment(words: str) -> str:
     return f'site = "home"\nnode = "kitchen"\n[deployment]\n{words}\n'
 
 
-@pytest.mark.parametrize("context", ["home", "vehicle", "care"])
+@pytest.mark.parametrize("context", ["home", "vehicle", "care", "public"])
 def test_deployment_that_may_be_a_workplace_must_say_whether_it_is(
     read: Callable[..., NodeSettings], context: str
 ) -> None:
