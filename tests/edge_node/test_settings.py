@@ -1,10 +1,12 @@
 """A mistake in a settings file is one line: the file, the key, what was found, what is allowed."""
 
 import queue
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from broker.contract.condition import Exemption
@@ -181,3 +183,22 @@ def test_deployment_exemption_needs_a_lawful_reason_and_a_reference(
 ) -> None:
     with pytest.raises(SettingsError, match=told):
         read(deployment(f"context = 'workplace'\n{words}"))
+
+
+def _keys(kind: Any, prefix: str = "") -> Iterator[str]:
+    for field in msgspec.structs.fields(kind):
+        kinds = [each for each in (field.type, *get_args(field.type)) if isinstance(each, type)]
+        sections = [each for each in kinds if issubclass(each, msgspec.Struct)]
+        for section in sections:
+            yield from _keys(section, f"{prefix}{field.name}.")
+        if not sections:
+            yield f"{prefix}{field.name}"
+
+
+def test_settings_every_key_is_in_the_guide_and_no_other() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "node.md").read_text(encoding="utf-8")
+    tables = guide[guide.index("## Settings") : guide.index("## Choosing a microphone")]
+    told = {
+        key for row in re.findall(r"^\| (`[^|]+) \|", tables, re.MULTILINE) for key in re.findall(r"`([^`]+)`", row)
+    }
+    assert told == set(_keys(NodeSettings))

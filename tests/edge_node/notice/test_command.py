@@ -17,6 +17,7 @@ node = "day-room"
 
 [deployment]
 context = "public"
+employees_present = false
 operator = "Example Library"
 information_url = "https://library.example/sound"
 """
