@@ -5,11 +5,16 @@ from typing import Final
 
 import msgspec
 from msgspec.inspect import (
+    BoolType,
     DictType,
     EnumType,
+    FloatType,
+    IntType,
     ListType,
     LiteralType,
     Metadata,
+    NoneType,
+    StrType,
     StructType,
     TupleType,
     Type,
@@ -27,8 +32,6 @@ _UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<key>.*)`", re.
 _MISSING: Final = re.compile(r"Object missing required field `(?P<key>.*)`")
 _LONGEST_SHOWN: Final = 80
 """Characters of a wrong value."""
-_WORDS: Final = (("`object`", "a table"), ("`array`", "an array"), (" | null`", "`"))
-"""What msgspec and TOML call differently; TOML has no null."""
 
 
 def explain(error: msgspec.ValidationError, raw: object, kind: type) -> str:
@@ -43,17 +46,13 @@ def explain(error: msgspec.ValidationError, raw: object, kind: type) -> str:
         said = f"unknown key {_dotted([*steps, unknown['key']])}; allowed: {', '.join(names)}"
     elif missing := _MISSING.fullmatch(said):
         steps.append(missing["key"])
-        choices = _choices(_at(steps, raw, kind)[1])
-        said = f"missing key {_dotted(steps)}" + (f"; allowed: {choices}" if choices else "")
+        said = _missing(_dotted(steps), _at(steps, raw, kind)[1])
     elif steps:
         value, types = _at(steps, raw, kind)
         if place and place["of_keys"]:
             types = [key for table in types if isinstance(table, DictType) for key in _members(table.key_type)]
-        choices = _choices(types)
-        allowed = f"allowed: {choices}" if choices else f"{said[0].lower()}{said[1:]}"
-        for word, in_toml in _WORDS:
-            allowed = allowed.replace(word, in_toml)
-        said = f"{_dotted(steps)} = {_shown(value)}: {allowed}"
+        allowed = _allowed(types, value) if said.startswith(("Expected", "Invalid")) else _choices(types)
+        said = f"{_dotted(steps)} = {_shown(value)}: " + (f"allowed: {allowed}" if allowed else said)
     return " ".join(said.split())  # a quoted key may hold a line break
 
 
@@ -103,6 +102,71 @@ def _members(kind: Type, value: object = None) -> list[Type]:
 
 def _keys(table: StructType) -> list[str]:
     return [*([table.tag_field] if table.tag_field else []), *(field.encode_name for field in table.fields)]
+
+
+def _missing(key: str, types: list[Type]) -> str:
+    """Return that a key is missing, and what it may be; of a table, what it cannot do without."""
+    choices = _choices(types)
+    needs: dict[str, list[Type]] = {}
+    for table in types:
+        if isinstance(table, StructType):
+            if table.tag_field:
+                needs.setdefault(table.tag_field, []).append(LiteralType(values=(table.tag,)))
+            for field in table.fields:
+                if field.required and not table.tag_field:  # of several tables each needs something else
+                    needs.setdefault(field.encode_name, []).extend(_members(field.type))
+    if not needs:
+        return f"missing key {key}" + (f"; allowed: {choices}" if choices else "")
+    told = (f"{name} ({_choices(kinds)})" if _choices(kinds) else name for name, kinds in needs.items())
+    return f"missing table [{key}]: needs {', '.join(told)}"
+
+
+def _allowed(types: list[Type], value: object) -> str:
+    """Return what may stand at a place; empty where a type has no words here."""
+    words = [choices] if (choices := _choices(types)) else []
+    for each in types:
+        if isinstance(each, LiteralType | EnumType | NoneType):  # the choices are told; TOML has no null
+            continue
+        if isinstance(each, BoolType):
+            words.append("true or false")
+        elif isinstance(each, IntType):
+            words.append(_within(each, "" if type(value) is int else "a whole number"))
+        elif isinstance(each, FloatType):
+            words.append(_within(each, "" if type(value) in {int, float} else "a number"))
+        elif isinstance(each, StrType):
+            length = _span(each.min_length, each.max_length)
+            pattern = f" that matches {each.pattern!r}" if each.pattern else ""
+            text = "text" if isinstance(value, str) else "text in quotes"
+            words.append(text + (f" of {length} characters" if length else "") + pattern)
+        elif isinstance(each, StructType | DictType):
+            words.append("a table")
+        elif isinstance(each, TupleType):
+            words.append(f"a list of {len(each.item_types)}")
+        elif isinstance(each, VarTupleType | ListType):
+            length = _span(each.min_length, each.max_length)
+            words.append(f"a list of {length}" if length else "a list")
+        else:
+            return ""
+    return "; or ".join(dict.fromkeys(words))
+
+
+def _within(number: IntType | FloatType, what: str) -> str:
+    """Return the bounds of a number after what it is, which goes without saying where one was written."""
+    if number.gt is None and number.lt is None:
+        bounds = _span(number.ge, number.le)
+    else:
+        low = f"above {number.gt}" if number.gt is not None else _span(number.ge, None)
+        high = f"below {number.lt}" if number.lt is not None else _span(None, number.le)
+        bounds = " and ".join(each for each in (low, high) if each)
+    return ", ".join(each for each in (what, bounds) if each) or "a smaller number"
+
+
+def _span(low: float | None, high: float | None) -> str:
+    if low is None:
+        return "" if high is None else f"at most {high}"
+    if high is None:
+        return f"{low} or more"
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _choices(types: list[Type]) -> str:

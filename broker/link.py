@@ -16,6 +16,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -138,7 +139,8 @@ class Link:
                 failures = 0
                 self._said.clear()
             failures += 1
-            self._say(logging.WARNING, f"{problem}; trying again until it lasts")
+            most_s = self._settings.reconnect_most_s
+            self._say(logging.WARNING, f"{problem}; trying again, at most {most_s:g} s apart")
             self.wait(_wait_s(failures, self._settings))
 
     def _say(self, level: int, what: str) -> None:
@@ -216,12 +218,20 @@ def _wait_s(failures: int, settings: BrokerSettings) -> float:
 
 
 def _tls_context(settings: BrokerSettings) -> ssl.SSLContext:
+    named = {"ca_file": settings.ca_file, "cert_file": settings.cert_file, "key_file": settings.key_file}
+    files = {key: path for key, path in named.items() if path is not None}
+    for key, path in files.items():
+        try:
+            Path(path).open("rb").close()
+        except (OSError, ValueError) as error:  # ValueError: a null byte
+            msg = f"broker.{key} {path}: {getattr(error, 'strerror', error)}; name a PEM file that this user can read"
+            raise SettingsError(msg) from error
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
         if settings.cert_file is not None:
             context.load_cert_chain(settings.cert_file, settings.key_file)
     except (OSError, ssl.SSLError) as error:
-        files = f"ca_file {settings.ca_file}, cert_file {settings.cert_file}, key_file {settings.key_file}"
-        msg = f"broker: {files}: {error}; name PEM files that this user can read"
+        said = ", ".join(f"{key} {path}" for key, path in files.items())
+        msg = f"broker: {said}: {error}; name PEM files that go together"
         raise SettingsError(msg) from error
     return context

@@ -41,4 +41,4 @@ class _Words(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.threadName == self._thread:
             _broker, _, what = record.getMessage().partition(": ")
-            self.said.append(what.removesuffix("; trying again until it lasts"))
+            self.said.append(what.partition("; trying again, ")[0])

@@ -4,6 +4,7 @@
     python -m deploy.certificates --out certs --client home/bedroom        (later, by the same authority)
     python -m deploy.certificates --out certs --client release --client watcher        (for model updates)
     python -m deploy.certificates --out certs --client operator        (for `sottovoce-console mute` and `threshold`)
+    python -m deploy.certificates --out certs --client homeassistant        (for Home Assistant)
 
     certs/ca.crt        everybody's copy: whom to trust
     certs/ca.key        signs; whoever has it can be any node. Keep it away from the broker and the nodes
@@ -90,7 +91,7 @@ def issue_client(folder: Path, name: str, days: int = CERTIFICATE_DAYS) -> Path:
 
     Args:
         folder: where `make_authority` was.
-        name: MQTT user name: `<site>/<node>`, a collector's name, `release`, `watcher` or `operator`.
+        name: MQTT user name: `<site>/<node>`, a collector's name, `release`, `watcher`, `operator` or `homeassistant`.
         days: how long it is valid.
 
     Raises:
@@ -129,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="NAME",
-        help="<site>/<node>, a collector, release, watcher, operator",
+        help="<site>/<node>, a collector, release, watcher, operator, homeassistant",
     )
     parser.add_argument("--days", type=int, default=CERTIFICATE_DAYS, help="validity (default: %(default)s)")
     chosen = parser.parse_args(arguments)

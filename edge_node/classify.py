@@ -10,6 +10,7 @@ import numpy as np
 from broker.contract.condition import Quantiles
 from broker.contract.decision import CLASSES, Label
 from broker.contract.messages import Stage
+from edge_node.noise import without_noise
 from edge_node.parts import load_pipeline
 from edge_node.pipeline import Heard
 from edge_node.sound.gate import Gate, GateSettings
@@ -53,7 +54,8 @@ def classify(file: Path, bundle_path: str | None, channel: int | None) -> Timeli
         SettingsError: the speech gate cannot be used.
     """
     samples, rate_hz = read_recording(file, channel)
-    manifest, pipeline = load_pipeline(bundle_path, Gate(GateSettings()))
+    with without_noise():
+        manifest, pipeline = load_pipeline(bundle_path, Gate(GateSettings()))
     length_s = manifest.window.length_samples / manifest.features.sample_rate_hz
     wanted_s = max(length_s, len(samples) / rate_hz)
     # a resampler holds a little back at the end: half a second of silence pushes the last window out of it
@@ -101,7 +103,7 @@ def as_json(timeline: Timeline) -> dict[str, Any]:
 def as_text(timeline: Timeline) -> str:
     """Return the timeline as a table for people."""
     lines = [f"{timeline.file}: model {timeline.model}, {timeline.window_s:g} s windows every {timeline.hop_s:g} s", ""]
-    lines.append(f"{'window':>15}  {'label':<10}  {'confidence':<17}  {'features':>8}  {'inference':>9}")
+    lines.append(f"{'window':>15}  {'label':<10}  {'confidence':<17}  {'gate':>8}  {'features':>8}  {'inference':>9}")
     for each in timeline.heard:
         window = f"{each.end_s - timeline.window_s:6.1f} - {each.end_s:5.1f} s"
         if each.decision is None or each.latency_us is None:
@@ -109,7 +111,8 @@ def as_text(timeline: Timeline) -> str:
             lines.append(f"{window:>15}  {_words(each):<10}  {each.level_dbfs:.0f} dBFS{speech}")
             continue
         bar = "█" * round(each.decision.confidence * 12)
-        times = f"{each.latency_us.features:5d} µs  {each.latency_us.inference:6d} µs"
+        parts = each.latency_us
+        times = f"{parts.gate:5d} µs  {parts.features:5d} µs  {parts.inference:6d} µs"
         lines.append(f"{window:>15}  {each.decision.label:<10}  {bar:<12} {each.decision.confidence:.2f}  {times}")
     shares = ", ".join(f"{name} {share:.0%}" for name, share in timeline.shares().items() if share)
     lines += ["", f"labels: {shares}"]

@@ -21,6 +21,10 @@ _FORBIDDEN: Final = (Context.WORKPLACE, Context.EDUCATION)
 _LAW: Final = "the EU AI Act, Article 5(1)(f), forbids emotion recognition at work and in education"
 
 
+Written = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"\S")]
+"""Not blank."""
+
+
 class DeploymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[deployment]`: what kind of place this is, and what its people are told."""
 
@@ -30,11 +34,11 @@ class DeploymentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     and a public place."""
     exemption: Literal["medical", "safety"] | None = None
     """The reason why the node may listen to people at work or in education all the same."""
-    exemption_reference: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    exemption_reference: Written | None = None
     """Where that reason is written down."""
     notice_acknowledged: bool = False
     """Whether the people concerned are informed, as Article 50(3) asks; `sottovoce-node notice` prints the page."""
-    operator: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+    operator: Written | None = None
     """Who is responsible, for the notice."""
     information_url: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     """Where to read more, for the notice."""

@@ -74,13 +74,14 @@ class Node:
     def _build(self, settings: NodeSettings) -> None:
         """Open what it takes to hear and to publish."""
         node, meter = settings.identity, Meter()
+        outbox = self._opened(Outbox(settings.outbox, self._clock, alone=True))  # first: makes the folder for the rest
+        outbox.belong_to(node)
         file = self._opened(StateFile(settings.state_path))
         self._mute = self._opened(Mute(settings.mute, file, self._clock))
+        # early: what PortAudio lets go of memory, others use
+        self._capture = capture_of(settings.source, self._mute.is_muted, self._mute.mutings)
         self._model = Model(settings, file)
         self._updates = None if settings.update is None else self._open_updates(settings.update)
-        self._capture = capture_of(settings.source, self._mute.is_muted)
-        outbox = self._opened(Outbox(settings.outbox, self._clock, alone=True))
-        outbox.belong_to(node)
         self._telling = Telling(
             node,
             self._drafts,
@@ -120,6 +121,7 @@ class Node:
             settings.socket,
             node,
             os.environ,
+            outbox=Path(settings.outbox.path),
             report=self._report,
             set_muted=lambda muted: self._mute.set(muted=muted),
         )

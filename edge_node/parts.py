@@ -46,8 +46,13 @@ def pipeline_of(data: bytes, where: str, gate: SpeechGate | None = None) -> Load
     return bundle.manifest, Pipeline(bundle.manifest, verify(bundle, where), gate)
 
 
-def capture_of(settings: SourceSettings, is_muted: Callable[[], bool]) -> Capture:
-    """Return what hears the source that the settings name, and keeps hearing it.
+def capture_of(settings: SourceSettings, is_muted: Callable[[], bool], mutings: Callable[[], int]) -> Capture:
+    """Return what hears the source that the settings name, and keeps hearing it, but for when the node is muted.
+
+    Args:
+        settings: `[source]`.
+        is_muted: whether it is, now.
+        mutings: how often it was, so far.
 
     Raises:
         AudioError: it can never be used as it is set. (A microphone that is not there may come.)
@@ -58,7 +63,7 @@ def capture_of(settings: SourceSettings, is_muted: Callable[[], bool]) -> Captur
 
         channel = settings.channel or 1
         opened = opener(settings.device, channel, gain_db=settings.gain_db, remove_dc=settings.remove_dc)
-        return Capture(opened, is_muted=is_muted, rescan=rescan)
+        return Capture(opened, is_muted=is_muted, mutings=mutings, rescan=rescan)
     from edge_node.sound.replay import Replay  # noqa: PLC0415 -- likewise
 
     replay = Replay(
@@ -68,4 +73,4 @@ def capture_of(settings: SourceSettings, is_muted: Callable[[], bool]) -> Captur
         real_time=settings.real_time,
         channel=settings.channel,
     )
-    return Capture(lambda: replay, is_muted=is_muted, rescan=nothing_to_rescan)
+    return Capture(lambda: replay, is_muted=is_muted, mutings=mutings, rescan=nothing_to_rescan)

@@ -3,6 +3,7 @@
 Its name stays free for another; what collectors have stored of it stays stored.
 """
 
+import os
 import queue
 import sqlite3
 import time
@@ -16,6 +17,8 @@ from broker.contract.errors import LinkError, SettingsError
 from broker.contract.home_assistant import discovery_topic
 from broker.contract.topics import STATUS, UPDATE
 from broker.link import Link
+from edge_node.doctor.who import look_for_node
+from edge_node.exclusive import unseen
 from edge_node.home_assistant import announced, forget_announced
 from edge_node.settings import NodeSettings
 
@@ -25,21 +28,20 @@ _WAIT_S: Final = 15.0
 _REFUSED: Final = 0x80
 
 
-def retire(settings: NodeSettings, wait_s: float = _WAIT_S) -> Iterator[str]:
+def retire(settings: NodeSettings, wait_s: float = _WAIT_S, *, unseen_too: bool = False) -> Iterator[str]:
     """Empty a node's retained topics, and yield what was done, a line for each.
 
     Args:
         settings: the node's.
         wait_s: how long to wait for the broker's answer to each, in s.
+        unseen_too: whether to do it although nobody can tell from here if the node runs.
 
     Raises:
-        SettingsError: the node runs, or the broker's settings cannot be used.
+        SettingsError: the node runs, or may, or the broker's settings cannot be used.
         LinkError: the broker cannot be reached, or refuses what every node may do.
     """
     node, where = settings.identity, f"{settings.broker.host}:{settings.broker.port}"
-    if _is_in_use(Path(settings.outbox.path)):
-        msg = f"{settings.outbox.path}: the node {node} is running; stop it first, or it would say everything again"
-        raise SettingsError(msg)
+    _check_stopped(settings, unseen_too=unseen_too)
     prefixes = announced(settings.outbox) | {settings.home_assistant.prefix}
     discovery = [discovery_topic(prefix).at(node) for prefix in sorted(prefixes)]
     # first Home Assistant's: it would complain of a status that its templates cannot read
@@ -91,6 +93,26 @@ def _next(events: "queue.SimpleQueue[Event | None]", until_s: float, settings: N
         where = f"{settings.broker.host}:{settings.broker.port}"
         msg = f"broker {where}: no answer; nothing more was taken back, and it can be tried again at any time"
         raise LinkError(msg) from None
+
+
+def _check_stopped(settings: NodeSettings, *, unseen_too: bool) -> None:
+    """Refuse a node that runs: it would be thrown out, and say everything again.
+
+    Raises:
+        SettingsError: it does, or nobody can tell.
+    """
+    node, outbox = settings.identity, Path(settings.outbox.path)
+    report = look_for_node(settings, os.environ).report
+    if report is not None or _is_in_use(outbox):
+        where = outbox if report is None else f"process {report.pid}"
+        msg = f"{where}: the node {node} is running; stop it first, or it would say everything again"
+        raise SettingsError(msg)
+    if not unseen_too and (why := unseen(outbox, outbox.with_name(f"{outbox.name}.lock"))) is not None:
+        msg = (
+            f"node {node}: {why}, so it may be running; call this from the folder that it was started in, "
+            "or see at the console that it is offline, and add --force"
+        )
+        raise SettingsError(msg)
 
 
 def _is_in_use(outbox: Path) -> bool:

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from broker.contract.decision import UNCERTAIN_BOUNDS
 from broker.contract.errors import SettingsError
+from broker.contract.scalars import UncertainBelow
 from broker.contract.topics import HOME_ASSISTANT_PREFIX, NodeId
 from broker.settings import BrokerSettings
 from edge_node.clock import ClockSettings
@@ -61,7 +61,7 @@ class SourceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class DecisionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[decision]`: what to decide otherwise than the bundle says."""
 
-    uncertain_below: Annotated[float, Meta(ge=UNCERTAIN_BOUNDS[0], le=UNCERTAIN_BOUNDS[1])] | None = None
+    uncertain_below: UncertainBelow | None = None
     """A smoothed probability below this is `uncertain`; None: the bundle's."""
 
 
@@ -128,7 +128,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """None: this node takes no updates."""
     socket: str | None = None
     """Where `sottovoce-node doctor` and `mute` reach the running node; None: in the folder that systemd makes for the
-    service, or in this user's runtime folder, if there is one. Empty: nowhere."""
+    service, or in this user's runtime folder, or else beside the outbox. Empty: nowhere."""
 
     def __post_init__(self) -> None:
         """Refuse impossible names.

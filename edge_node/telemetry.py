@@ -124,7 +124,7 @@ class Meter:
             silent_windows=past.silent,
             gated_windows=past.gated,
             clipped_windows=past.clipped,
-            level_dbfs=round(float(np.mean(past.levels)), 1) if past.levels else None,
+            level_dbfs=_level(past.levels),
             drift=past.drift(prior),
             latency_us={stage: quantiles(samples) for stage, samples in past.latency.items()},
             cpu_share=round((self._now.cpu_s - past.cpu_s) * 1e6 / interval_us, 4),
@@ -166,6 +166,11 @@ def is_throttled(path: Path = _THROTTLED) -> bool | None:
     except (OSError, ValueError):
         return None
     return bool(bits & _NOW)
+
+
+def _level(levels: Sequence[float]) -> float | None:
+    """Return the mean level; a recording that is no sound, as a file of 16-bit numbers in float, is just very loud."""
+    return max(-300.0, min(20.0, round(float(np.mean(levels)), 1))) if levels else None
 
 
 def _rounded(value: float | None) -> float | None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from broker.contract.bundle import Manifest
-from broker.contract.errors import StoreError
+from broker.contract.errors import MessageError, StoreError
 from broker.contract.messages import EmotionEvent, NodeStatus, StatusReason, Telemetry
 from broker.contract.topics import EMOTION, TELEMETRY, NodeId
 from edge_node.control.mute import Mute
@@ -54,7 +54,7 @@ class Telling:
 
         try:
             row = self._outbox.put(EMOTION, self._node, draft)
-        except StoreError as error:
+        except (StoreError, MessageError) as error:  # no figure ends a node
             self._meter.refused_events += 1
             self._tell_of_refusal(error)
             return
@@ -77,7 +77,7 @@ class Telling:
             counters = self._outbox.counters()
             reading = self._meter.read(self.manifest.prior)
             row = self._outbox.put(TELEMETRY, self._node, draft)
-        except StoreError as error:
+        except (StoreError, MessageError) as error:
             self._tell_of_refusal(error)
             return
         stored(row)
@@ -98,7 +98,7 @@ class Telling:
         """Of the model that runs."""
         return self._model.manifest
 
-    def _tell_of_refusal(self, error: StoreError) -> None:
+    def _tell_of_refusal(self, error: StoreError | MessageError) -> None:
         if not self._has_told_of_refusal:  # said once; telemetry counts the rest
             self._has_told_of_refusal = True
             _log.error("%s; events are lost until then", error)

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from broker.contract.messages import SCHEMA, NodeMessage
-from broker.contract.scalars import Identifier, Microseconds
+from broker.contract.scalars import Identifier, Microseconds, SpeechAbove, UncertainBelow
 
 __all__ = ["COMMAND_EXPIRY_S", "Command", "CommandName", "MuteCommand", "Reply", "ThresholdCommand"]
 
@@ -49,8 +49,8 @@ class MuteCommand(Command, frozen=True, kw_only=True):
 class ThresholdCommand(Command, frozen=True, kw_only=True):
     """Change thresholds; they last across restarts and updates. What is not named stays; with `reset`, goes back."""
 
-    uncertain_below: Annotated[float, Meta(ge=0.34, le=0.95)] | None = None
-    speech_above: Annotated[float, Meta(ge=0.05, le=0.95)] | None = None
+    uncertain_below: UncertainBelow | None = None
+    speech_above: SpeechAbove | None = None
     reset: bool = False
     """Go back to what the settings and the bundle say, before anything that is named here is changed."""
 

@@ -24,13 +24,12 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from broker.contract.errors import SettingsError
-from broker.contract.scalars import Share
+from broker.contract.scalars import UNCERTAIN_BOUNDS, Share
 
 __all__ = [
     "CLASSES",
     "MIN_INTERVAL_US",
     "REPEAT_INTERVAL_US",
-    "UNCERTAIN_BOUNDS",
     "Announced",
     "Deciding",
     "Decision",
@@ -65,9 +64,6 @@ REPEAT_INTERVAL_US: Final = 5_000_000
 
 MIN_INTERVAL_US: Final = 1_000_000
 """Two events of one node are at least this far apart; outbox, broker and store are sized from it."""
-
-UNCERTAIN_BOUNDS: Final = (0.34, 0.95)
-"""What `uncertain_below` may be set to while a node runs: up to a third nothing is uncertain, near 1 everything."""
 
 
 class DecisionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -230,6 +226,8 @@ def _is_worth_an_event(label: Label, last: Announced | None, at_us: int) -> bool
     if last is None:
         return True
     elapsed_us = at_us - last.at_us
+    if elapsed_us < 0:  # after a gap, time is told anew: a sound card that runs fast was ahead of it
+        return True
     if elapsed_us < MIN_INTERVAL_US:
         return False
     return label != last.label or elapsed_us >= REPEAT_INTERVAL_US

@@ -11,6 +11,8 @@
     ├── TrustError                exit 9   what claims to be a release is refused, for a reason that has a word
     └── MessageError              exit 1   a payload breaks the contract (the collector dead-letters it)
 
+One exit code is no error: 10, when a claim of `sottovoce-node privacy-check` does not hold.
+
 Anything else that escapes a program is a defect of Sottovoce and shows as a traceback.
 """
 

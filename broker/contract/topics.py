@@ -212,7 +212,7 @@ TELEMETRY: Final = NodeTopic(
     message=Telemetry,
     retained=False,
     largest_bytes=8192,
-    rate="every 10 s",
+    rate="every 10 s unless set otherwise, at start and on stop",
     meaning="latency, windows by label, capture, drift, outbox, losses, load",
     read_by=(HOME_ASSISTANT_USER,),
 )

@@ -5,9 +5,8 @@ None of them undoes another. Whatever mutes closes the microphone, not just what
 
 import logging
 import threading
-import zoneinfo
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +18,9 @@ from edge_node.clock import WallClock
 from edge_node.control.button import Button
 from edge_node.control.quiet import Period, end_words, minutes_left, read_period
 from edge_node.control.state import State, StateFile
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 __all__ = ["Mute", "MuteSettings"]
 
@@ -57,7 +59,7 @@ class MuteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             msg = "mute.gpio_led_pin: goes with mute.gpio_pin, the contact"
             raise SettingsError(msg)
 
-    def zone(self) -> zoneinfo.ZoneInfo | None:
+    def zone(self) -> "ZoneInfo | None":
         """Return the time zone; None: this machine's.
 
         Raises:
@@ -65,9 +67,11 @@ class MuteSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """
         if self.time_zone is None:
             return None
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 -- most nodes name none
+
         try:
-            return zoneinfo.ZoneInfo(self.time_zone)
-        except (OSError, ValueError, zoneinfo.ZoneInfoNotFoundError) as error:
+            return ZoneInfo(self.time_zone)
+        except (OSError, ValueError, ZoneInfoNotFoundError) as error:
             msg = f"mute.time_zone {self.time_zone!r}: no such time zone here; `timedatectl list-timezones` lists them"
             raise SettingsError(msg) from error
 
@@ -98,13 +102,19 @@ class Mute:
                 self._button.on_push(self.push)
         self._lock = threading.Lock()
         self._told: tuple[MuteSource, ...] = ()
+        self._mutings = 0
 
     def is_muted(self) -> bool:
         """Return whether the node must not listen."""
         return bool(self.by())
 
+    def mutings(self) -> int:
+        """Return how often the node was muted so far: who looks seldom sees that it was, although it is no more."""
+        return self._mutings
+
     def by(self) -> tuple[MuteSource, ...]:
         """Return all that mutes, in the order of their names; a change is logged, and shown by the light."""
+        self._file.keep()
         is_known = self._file.is_known  # before the state, which is decided first: or for a moment nothing would mute
         state = self._file.state
         held = {
@@ -116,6 +126,7 @@ class Mute:
         sources = tuple(sorted(source for source, holds in held.items() if holds))
         with self._lock:
             if sources != self._told:
+                self._mutings += bool(sources) and not self._told
                 self._told = sources
                 _log.info("muted by %s" if sources else "no longer muted%s", self._words(sources))
             if self._button is not None:

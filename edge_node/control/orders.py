@@ -5,7 +5,7 @@
                                         -> anything else of theirs: to the updates
 
 Commands are not signed. Whoever has the broker can forge one, so all they can do is bounded, and so is what they cost:
-a few in a minute are looked at, each of which the disk keeps at most once.
+a few in a minute are carried out, each of which the disk keeps at most once, and a few that are malformed are answered.
 """
 
 import logging
@@ -70,7 +70,7 @@ class Door:
 
 
 class Orders:
-    """What operators tell this node. Belongs to the publisher's thread, but for `thresholds`."""
+    """What operators tell this node. Belongs to the publisher's thread."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Orders:
         self._node, self._file, self._mute, self._tuning = node, file, mute, tuning
         self._answers, self._clock = answers, clock
         self._others = others
-        self._door = Door()
+        self._door, self._door_of_junk = Door(), Door()
         self._sparing = Sparing()
         self._say: Callable[[NodeTopic, msgspec.Struct], None] | None = None
 
@@ -114,10 +114,7 @@ class Orders:
         """Take what happens on the node's connection; each arrival is acknowledged, here or by the updates."""
         row = find_command(event.topic, self._node) if isinstance(event, Arrived) else None
         if isinstance(event, Arrived) and row is not None and self._is_ours(row):
-            if self._door.lets_in():
-                self._take(event, row)
-            else:
-                self._sparing.warn("many", f"more than {_MOST} commands within a minute; the others are not looked at")
+            self._take(event, row)
             event.connection.acknowledge(event.packet_id)
         elif self._others is not None:
             self._others(event)
@@ -129,25 +126,18 @@ class Orders:
 
     def _take(self, event: Arrived, row: CommandTopic) -> None:
         """Decode a command, carry it out if it is one of now, and answer."""
-        carry_out: Callable[[], Outcome]
-        command: Command
+        kinds: dict[CommandTopic, type[Command]] = {MUTE: MuteCommand, THRESHOLD: ThresholdCommand}
         try:
-            if row is MUTE:
-                command = mute = decode(event.payload, MuteCommand, row.largest_bytes)
-                carry_out = lambda: self._close_or_open(mute)  # noqa: E731 -- three ways to fill one name
-            elif row is THRESHOLD:
-                command = threshold = decode(event.payload, ThresholdCommand, row.largest_bytes)
-                carry_out = lambda: self._tune(threshold)  # noqa: E731 -- likewise
-            else:
-                command = decode(event.payload, Command, row.largest_bytes)
-                carry_out = lambda: (False, _NO_UPDATES)  # noqa: E731 -- likewise
-        except MessageError as error:
-            self._sparing.warn("malformed", f"{event.topic}: {error}")
-            self._refuse(event.payload, row, str(error))
+            command = decode(event.payload, kinds.get(row, Command), row.largest_bytes)
+        except MessageError as error:  # counted apart: junk must keep no operator out
+            if self._door_of_junk.lets_in():
+                self._sparing.warn("malformed", f"{event.topic}: {error}")
+                self._refuse(event.payload, row, str(error))
             return
-        if event.retained:  # it would come again at each start, before the clock is right
-            carry_out = lambda: (False, _RETAINED)  # noqa: E731 -- likewise
-        self._once(row, command, carry_out)
+        if not self._door.lets_in():
+            self._sparing.warn("many", f"more than {_MOST} commands within a minute; the others are not carried out")
+            return
+        self._once(row, command, is_retained=event.retained)
 
     def _refuse(self, payload: bytes, row: CommandTopic, why: str) -> None:
         """Answer a command of which at least the id can be read."""
@@ -158,15 +148,26 @@ class Orders:
         if self._answers.find(command) is None:
             self._answer(self._answers.put(command, done=False, words=why))
 
-    def _once(self, row: CommandTopic, command: Command, carry_out: Callable[[], Outcome]) -> None:
+    def _once(self, row: CommandTopic, command: Command, *, is_retained: bool) -> None:
         if (reply := self._answers.find(command)) is None:
             if command.id in self._file.state.orders:
                 done, words = True, "was carried out already"
+            elif is_retained:  # it would come again at each start, before the clock is right
+                done, words = False, _RETAINED
             else:
-                done, words = carry_out()
+                done, words = self._carry_out(command)
             _log.info("command %s: %s", row.name, words)
             reply = self._answers.put(command, done=done, words=words)
         self._answer(reply)
+
+    def _carry_out(self, command: Command) -> Outcome:
+        match command:
+            case MuteCommand():
+                return self._close_or_open(command)
+            case ThresholdCommand():
+                return self._tune(command)
+            case _:
+                return False, _NO_UPDATES
 
     def _answer(self, reply: Reply) -> None:
         if self._say is not None:

@@ -6,8 +6,10 @@ mutes the node, and only an order to mute or to listen writes it anew.
 
 import contextlib
 import logging
+import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -18,17 +20,18 @@ from msgspec.structs import replace
 
 from broker.contract.condition import Thresholds
 from broker.contract.errors import SettingsError, StoreError
-from broker.contract.scalars import Identifier
+from broker.contract.scalars import Identifier, SpeechAbove, UncertainBelow
 from broker.files import write_whole
 from edge_node.exclusive import hold
 
-__all__ = ["State", "StateFile"]
+__all__ = ["State", "StateFile", "lock_beside"]
 
 _log = logging.getLogger(__name__)
 
 _MOST_BYTES: Final = 65_536
 _MOST_ORDERS: Final = 32
 """A node takes fewer in the minute after which the first of them is too old anyway."""
+_AGAIN_S: Final = 60.0
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,9 +43,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     """By command."""
     pushed: bool = False
     """By a push-button."""
-    uncertain_below: Annotated[float, Meta(ge=0.34, le=0.95)] | None = None
+    uncertain_below: UncertainBelow | None = None
     """Set by command; None: as the settings and the bundle say."""
-    speech_above: Annotated[float, Meta(ge=0.05, le=0.95)] | None = None
+    speech_above: SpeechAbove | None = None
     """Likewise."""
     orders: Annotated[tuple[Identifier, ...], Meta(max_length=_MOST_ORDERS)] = ()
     """Ids of the commands that were carried out last, the latest last."""
@@ -66,19 +69,23 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 class StateFile:
     """The state of the running node, in memory and on the disk. For any thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock_s: Callable[[], float] = time.monotonic) -> None:
         """Read the file, if there is one, and keep every other node from it.
+
+        Args:
+            path: the file, in a folder that exists.
+            clock_s: monotonic, s.
 
         Raises:
             SettingsError: there is no such folder, or another node has the file.
         """
         if not path.parent.is_dir():
-            msg = f"state_file {path}: there is no such folder; make it, or name a file in another"
+            msg = f"state_file {path}: there is no such folder; make it, or name another (or, without one, outbox.path)"
             raise SettingsError(msg)
-        self._path = path
+        self._path, self._clock_s = path, clock_s
         self._lock = threading.RLock()
-        self._lock_path = path.with_name(f".{path.name}.lock")  # each new state is a new file, which no lock is on
-        self._hold = hold(self._lock_path, f"state_file {path}")
+        self._hold = hold(lock_beside(path), f"state_file {path}")
+        self._again_s = math.inf  # when to try again what the disk did not take
         self._is_kept = True
         self.is_known = True
         """Whether anybody knows if the node is muted; false: the file cannot be read, and nothing was ordered since."""
@@ -120,19 +127,23 @@ class StateFile:
                 raise StoreError(msg)
             self._is_kept = False
             try:
-                write_whole(self._path, msgspec.json.encode(self._state), durable=True)
+                write_whole(self._path, msgspec.json.encode(self._state), durable=True, for_owner=True)
             except OSError as error:
+                self._again_s = self._clock_s() + _AGAIN_S
                 msg = f"state_file {self._path}: {error.strerror}; free the disk or mend its rights, and repeat it"
                 raise StoreError(msg) from error
-            self._is_kept = True
+            self._is_kept, self._again_s = True, math.inf
 
-    def leave_to_owner(self) -> None:
-        """Give what root has made to whoever has the folder: the node's own user must be able to change it."""
-        if os.geteuid() == 0:
-            owner = self._path.parent.stat()
-            for each in (self._path, self._lock_path):
-                with contextlib.suppress(OSError):  # another kind of disk; the node says what it cannot use
-                    os.chown(each, owner.st_uid, owner.st_gid)
+    def keep(self) -> None:
+        """Write what the disk did not take, if it is time to try again; called often, and by any thread."""
+        if self._clock_s() < self._again_s:
+            return
+        with self._lock:
+            if self._clock_s() < self._again_s:  # another thread has tried
+                return
+            with contextlib.suppress(StoreError):  # it was said when it was ordered
+                self.change(lambda state: state)
+                _log.info("state_file %s: what was ordered is kept now", self._path)
 
     def close(self) -> None:
         """Write what could not be written, if it can be now, and let others have the file."""
@@ -145,6 +156,11 @@ class StateFile:
             if self._hold is not None:
                 os.close(self._hold)
                 self._hold = None
+
+
+def lock_beside(path: Path) -> Path:
+    """Return what is locked in place of a state file: each new state is a new file, which no lock is on."""
+    return path.with_name(f".{path.name}.lock")
 
 
 def _read(path: Path) -> State:

@@ -104,6 +104,7 @@ class Publisher:
         self._forget: deque[tuple[int, int]] = deque()  # (delivered at, ns; row id)
         self._kept_house_ns = 0
         self._said: NodeStatus | None = None
+        self._is_status_refused = False
         self._notices = Notices(node)
         self._defect: Exception | None = None
         self._will()  # on this thread, a status that breaks the contract is an error that somebody sees
@@ -229,6 +230,7 @@ class Publisher:
                 _log.warning("%s: PUBACK 0x%02x: the broker refuses it; not tried again", sent.topic, event.reason)
             else:
                 self._pauses.begin(sent.topic, event.reason)
+                self._is_status_refused = self._is_status_refused or sent.topic == STATUS.at(self._node)
             if sent.row is not None:
                 self._outbox.refused(sent.row)
 
@@ -282,7 +284,12 @@ class Publisher:
         while self._forget and now_ns - self._forget[0][0] > self._replay_ns:
             over.append(self._forget.popleft()[1])
         self._outbox.forget(over)
-        if self._said is not None and self._content(self._status(StatusReason.BIRTH)) != self._content(self._said):
+        if self._said is None:
+            return
+        is_new = self._content(self._status(StatusReason.BIRTH)) != self._content(self._said)
+        is_due = self._is_status_refused and STATUS.at(self._node) not in self._pauses.closed(set())
+        if is_new or is_due:
+            self._is_status_refused = False
             self._say(StatusReason.CHANGE)
 
     def _say_all(self) -> None:

@@ -60,7 +60,7 @@ def model_told(report: Report) -> Finding:
     """Return how the model does against the time that it has."""
     words = f"{report.status.model} runs"
     timed = {} if report.telemetry is None else report.telemetry.latency_us
-    parts = [timed[each] for each in (Timed.FEATURES, Timed.INFERENCE) if each in timed]
+    parts = [timed[each] for each in (Timed.GATE, Timed.FEATURES, Timed.INFERENCE) if each in timed]
     if not parts:
         return ok(Stage.MODEL, f"{words}; nothing to classify of late", hop_ms=report.hop_us / 1_000)
     return weigh(words, sum(each.p95 for each in parts) / 1_000, report.hop_us / 1_000)

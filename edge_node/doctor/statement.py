@@ -40,8 +40,8 @@ def of_law(settings: NodeSettings) -> Finding:
     }
     if not said.notice_acknowledged:
         advice = (
-            "print the page with `sottovoce-node notice`, put it where people read it, and set "
-            "deployment.notice_acknowledged = true"
+            "print the page with `sottovoce-node notice --config ... --out notice.pdf`, put it where people read it, "
+            "and set deployment.notice_acknowledged = true"
         )
         return warn(Stage.LAW, f"{words}; nobody says that the people there are informed", advice, **facts)
     return ok(Stage.LAW, f"{words}; the people there are informed", **facts)

@@ -8,13 +8,13 @@ import msgspec
 
 from broker.contract.topics import NodeId
 from edge_node.doctor.finding import Finding, Stage, fail, ok, warn
+from edge_node.exclusive import UNREACHED, holder, unseen
 from edge_node.local.client import Absence, UnansweredError, ask, likely_places
 from edge_node.local.messages import Report, ReportRequest
 from edge_node.settings import NodeSettings
 
-__all__ = ["Presence", "holder", "look_for_node", "of_service"]
+__all__ = ["Presence", "look_for_node", "of_service"]
 
-_LOCKS: Final = Path("/proc/locks")
 _LONG_S: Final = 300.0
 
 
@@ -27,12 +27,14 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     """Whether one runs, or may: then the doctor leaves its name alone."""
     problem: str | None = None
     """Why it has not answered, where it should have."""
+    unseen: str | None = None
+    """Why nobody can tell from here; None: it can be told."""
 
 
 def look_for_node(settings: NodeSettings, environ: Mapping[str, str]) -> Presence:
     """Return who runs, by asking at the likely sockets, and by who holds the outbox."""
-    problem = None
-    for place in likely_places(settings.socket, settings.identity, environ):
+    problem, outbox = None, Path(settings.outbox.path)
+    for place in likely_places(settings.socket, settings.identity, environ, outbox):
         try:
             answer = ask(place, ReportRequest())
         except UnansweredError as error:
@@ -42,22 +44,26 @@ def look_for_node(settings: NodeSettings, environ: Mapping[str, str]) -> Presenc
         if isinstance(answer, Report) and answer.node == str(settings.identity):
             return Presence(report=answer, may_run=True)
         problem = problem or _other(place, answer, settings.identity)
-    outbox = Path(settings.outbox.path)
-    if (pid := holder(outbox.with_name(f"{outbox.name}.lock"))) is not None:
+    lock = outbox.with_name(f"{outbox.name}.lock")
+    if (pid := holder(lock)) is not None:
         who = f"process {pid}" if pid > 0 else "a process of another container"
-        why = f" ({problem})" if problem else "; it has no socket, or another one than these settings say"
-        return Presence(may_run=True, problem=f"{who} has the outbox, and does not answer{why}")
-    return Presence(may_run=problem is not None, problem=problem)
+        why = f"does not answer ({problem})" if problem else f"answers nowhere: {UNREACHED}"
+        return Presence(may_run=True, problem=f"{who} has the outbox, and {why}")
+    return Presence(may_run=problem is not None, problem=problem, unseen=unseen(outbox, lock))
 
 
 def of_service(presence: Presence) -> Finding:
     """Return what can be said of the service itself."""
     report = presence.report
     if report is None and presence.problem is None:
+        if presence.unseen is not None:
+            words = f"no node is seen, but {presence.unseen}"
+            advice = "if it was started before, call the doctor from the folder that it was started in"
+            return warn(Stage.SERVICE, words, advice, running=False)
         return ok(Stage.SERVICE, "no node runs here; all that follows was looked at by the doctor", running=False)
     if report is None:
         advice = (
-            "ask as root: sudo sottovoce-node doctor ...; if that fails too, look at "
+            "where it does not say otherwise, ask as root, and if that fails too, look at "
             "`systemctl status sottovoce-node`, and restart it"
         )
         return fail(Stage.SERVICE, f"a node may run, but cannot be asked: {presence.problem}", advice, running=True)
@@ -76,22 +82,6 @@ def of_service(presence: Presence) -> Finding:
             return warn(Stage.SERVICE, what, "read on: `journalctl --unit sottovoce-node`", **facts)
         return ok(Stage.SERVICE, what, **facts)
     return ok(Stage.SERVICE, words, **facts)
-
-
-def holder(path: Path, locks: Path = _LOCKS) -> int | None:
-    """Return the process that holds a lock on a file; None: nobody does, or it cannot be told. Nothing is touched."""
-    try:
-        inode = path.stat().st_ino
-        lines = locks.read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError):
-        return None
-    for line in lines:  # `1: FLOCK  ADVISORY  WRITE 8407 fe:00:10265634 0 EOF`
-        words = line.split()
-        if "FLOCK" in words and "->" not in words and (at := words.index("FLOCK") + 4) < len(words):
-            _device, _, number = words[at].rpartition(":")
-            if number == str(inode):
-                return max(0, int(words[at - 1]))
-    return None
 
 
 def _other(place: Path, answer: object, identity: NodeId) -> str | None:

@@ -13,7 +13,7 @@ from broker.contract.errors import SottovoceError
 from broker.contract.topics import NodeId
 from edge_node.local.messages import Answer, Request, read_line
 
-__all__ = ["Absence", "UnansweredError", "ask", "default_place", "likely_places"]
+__all__ = ["Absence", "UnansweredError", "ask", "default_place", "likely_places", "place_beside"]
 
 _ASK_S: Final = 5.0
 _MOST_ANSWER_BYTES: Final = 262_144
@@ -56,18 +56,27 @@ def default_place(node: NodeId, environ: Mapping[str, str]) -> Path | None:
     return None
 
 
-def likely_places(chosen: str | None, node: NodeId, environ: Mapping[str, str]) -> list[Path]:
+def place_beside(outbox: Path) -> Path:
+    """Return where a node listens that was told nothing and has no folder for it: it has one for its outbox."""
+    return outbox.with_name(f"{outbox.name}.sock")
+
+
+def likely_places(
+    chosen: str | None, node: NodeId, environ: Mapping[str, str], outbox: Path | None = None
+) -> list[Path]:
     """Return where to look for a node, likeliest first.
 
     Args:
         chosen: `socket` in the settings: None: nothing was chosen; empty: the node listens nowhere.
         node: which one.
         environ: the environment.
+        outbox: the node's; None: nobody knows.
     """
     if chosen is not None:
         return [Path(chosen)] if chosen else []
-    place = default_place(node, environ)
-    return list(dict.fromkeys([*([] if place is None else [place]), Path(_SERVICE_FOLDER) / "node.sock"]))
+    beside = None if outbox is None else place_beside(outbox)
+    places = (default_place(node, environ), beside, Path(_SERVICE_FOLDER) / "node.sock")
+    return list(dict.fromkeys(each for each in places if each is not None))
 
 
 def ask(path: Path, request: Request, wait_s: float = _ASK_S) -> Answer:

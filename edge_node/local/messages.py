@@ -14,6 +14,7 @@ from broker.contract.scalars import Count, Microseconds
 from broker.contract.updates import UpdateReport
 
 __all__ = [
+    "Another",
     "Answer",
     "BrokerReport",
     "Done",
@@ -83,6 +84,8 @@ class ReportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class SetMuted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="mute"):
     """Mute, or end that."""
 
+    node: str
+    """`<site>/<node>` of the one that is meant: another that listens there does nothing."""
     muted: bool
 
 
@@ -92,6 +95,13 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     words: str
 
 
+class Another(msgspec.Struct, frozen=True, kw_only=True, tag="another"):
+    """Nothing was done: another node was meant."""
+
+    node: str
+    """`<site>/<node>` of the one that listens here."""
+
+
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
     """Nothing was done."""
 
@@ -99,7 +109,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
 
 
 Request = ReportRequest | SetMuted
-Answer = Report | Done | Refused
+Answer = Report | Done | Another | Refused
 
 
 def read_line(connection: socket.socket, most_bytes: int, until_s: float) -> bytes:

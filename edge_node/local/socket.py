@@ -22,8 +22,8 @@ import msgspec
 
 from broker.contract.errors import SettingsError, SottovoceError, StoreError
 from broker.contract.topics import NodeId
-from edge_node.local.client import default_place
-from edge_node.local.messages import Answer, Done, Refused, Report, ReportRequest, Request, read_line
+from edge_node.local.client import default_place, place_beside
+from edge_node.local.messages import Another, Answer, Done, Refused, Report, ReportRequest, Request, read_line
 
 __all__ = ["LocalSocket", "open_local_socket"]
 
@@ -40,11 +40,14 @@ _OTHERS_MAY_WRITE: Final = 0o022
 class LocalSocket:
     """The node's end of the socket, open until `close`."""
 
-    def __init__(self, path: Path, *, report: Callable[[], Report], set_muted: Callable[[bool], str] | None) -> None:
+    def __init__(
+        self, path: Path, node: NodeId, *, report: Callable[[], Report], set_muted: Callable[[bool], str] | None
+    ) -> None:
         """Listen.
 
         Args:
             path: where, in a folder that exists; only this user and root can open it.
+            node: which one listens; an order to another is not carried out.
             report: how the node stands now; called on the socket's thread, and must not wait.
             set_muted: mutes, or ends that, and says in words what holds; likewise. None: it is not taken here.
 
@@ -52,7 +55,7 @@ class LocalSocket:
             SettingsError: the path is too long, its folder is not safe, or something else is there.
             StoreError: the disk refuses it.
         """
-        self._path, self._report, self._set_muted = path, report, set_muted
+        self._path, self._node, self._report, self._set_muted = path, str(node), report, set_muted
         self._listener = _listen(path)
         self._identity = _identity(path)
         self._is_closing = threading.Event()
@@ -101,6 +104,8 @@ class LocalSocket:
         try:
             if isinstance(request, ReportRequest):
                 return self._report()
+            if request.node != self._node:
+                return Another(node=self._node)
             if self._set_muted is None:
                 return Refused(words="this node cannot be muted here")
             return Done(words=self._set_muted(request.muted))
@@ -116,6 +121,7 @@ def open_local_socket(
     node: NodeId,
     environ: Mapping[str, str],
     *,
+    outbox: Path,
     report: Callable[[], Report],
     set_muted: Callable[[bool], str] | None = None,
 ) -> LocalSocket | None:
@@ -125,6 +131,7 @@ def open_local_socket(
         chosen: `socket` in the settings. One that nobody chose and that cannot be used is no reason not to run.
         node: which one.
         environ: the environment.
+        outbox: the node's; the socket is beside it where the environment names no folder.
         report: as `LocalSocket` takes it, as the rest.
         set_muted: likewise.
 
@@ -133,11 +140,10 @@ def open_local_socket(
         StoreError: likewise, because of the disk.
     """
     if chosen is not None:
-        return LocalSocket(Path(chosen), report=report, set_muted=set_muted) if chosen else None
-    if (place := default_place(node, environ)) is None:
-        return None
+        return LocalSocket(Path(chosen), node, report=report, set_muted=set_muted) if chosen else None
     try:
-        return LocalSocket(place, report=report, set_muted=set_muted)
+        place = default_place(node, environ) or place_beside(outbox)
+        return LocalSocket(place, node, report=report, set_muted=set_muted)
     except SottovoceError as error:
         _log.warning("%s; `sottovoce-node doctor` and `mute` do not reach this node", error)
         return None

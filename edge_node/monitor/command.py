@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 import msgspec
 
 from broker.contract.bundle import Manifest
-from broker.contract.condition import Thresholds
+from broker.contract.condition import MuteSource, Thresholds
 from broker.contract.errors import AudioError
 from broker.contract.topics import NodeId
 from broker.settings import read_settings
@@ -24,6 +24,7 @@ from edge_node.local.client import UnansweredError, ask, likely_places
 from edge_node.local.messages import Report, ReportRequest
 from edge_node.monitor.lines import line_of
 from edge_node.monitor.view import View, after_block, after_tick
+from edge_node.noise import without_noise
 from edge_node.parts import Loaded, load_pipeline
 from edge_node.pipeline import Heard, Pipeline
 from edge_node.settings import NodeSettings, SourceSettings
@@ -39,6 +40,12 @@ __all__ = ["run", "watch"]
 _FRAME_S: Final = 0.1
 _LITTLE_S: Final = 1e-6
 """Sums of blocks are not exact."""
+_WAYS_OUT: Final = {
+    MuteSource.COMMAND: "`sottovoce-node mute --config ... --off` opens it",
+    MuteSource.BUTTON: "turn its switch, or push its button",
+    MuteSource.QUIET_HOURS: "it opens when they end",
+    MuteSource.UNREADABLE: "`sottovoce-node doctor --config ...` says what to do",
+}
 Show = Callable[[View, list[Heard]], None]
 
 
@@ -147,7 +154,8 @@ def _load(bundle: str | None, settings: NodeSettings | None, report: Report | No
     """Return the pipeline, with the gate and the thresholds of the node, where there is one."""
     gating = GateSettings() if settings is None else settings.gate
     gate = Gate(gating) if gating.enabled else None
-    manifest, pipeline = load_pipeline(bundle or (None if settings is None else settings.bundle), gate)
+    with without_noise():
+        manifest, pipeline = load_pipeline(bundle or (None if settings is None else settings.bundle), gate)
     if report is not None and report.status.thresholds is not None:
         pipeline.tune(report.status.thresholds)
     elif settings is not None:
@@ -193,5 +201,6 @@ def _refuse_muted(settings: NodeSettings | None, report: Report | None) -> None:
     else:
         muted = None if settings is None else muted_by(settings, WallClock(trusted=settings.clock.trust))
     if muted is not None:
-        msg = f"the node is muted by {muted}, so its microphone stays closed; whoever muted it can open it again"
+        ways = "; ".join(_WAYS_OUT[MuteSource(each)] for each in muted.split(" and "))
+        msg = f"the node is muted by {muted}, so its microphone stays closed; {ways}"
         raise AudioError(msg)

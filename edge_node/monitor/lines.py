@@ -25,7 +25,8 @@ def line_of(view: View, heard: Heard, dropped_blocks: int) -> str:
     decided = "" if heard.decision is None else f" {heard.decision.confidence:.2f}"
     parts.append(f"-> {word_of(heard)}{decided}")
     if heard.latency_us is not None:
-        parts.append(f"{(heard.latency_us.features + heard.latency_us.inference) / 1_000:.1f} ms")
+        took_us = heard.latency_us.gate + heard.latency_us.features + heard.latency_us.inference
+        parts.append(f"{took_us / 1_000:.1f} ms")
     if view.clipped_blocks:
         parts.append(f"clipped {view.clipped_blocks}")
     if dropped_blocks:

@@ -34,11 +34,11 @@ def read_facts(arguments: argparse.Namespace, today: dt.date) -> Facts:
         operator = settings.deployment.operator if operator is None else operator
         url = settings.deployment.information_url if url is None else url
         context, device = settings.deployment.context, str(settings.identity)
-    if operator is None:
-        msg = "the notice needs an operator: --operator, or operator in the [deployment] of --config"
-        raise SettingsError(msg)
-    if url is None:
-        msg = "the notice needs the operator's page: --url, or information_url in the [deployment] of --config"
+    if operator is None or url is None:
+        lacks = [] if operator is not None else ["an operator: --operator, or operator in the [deployment] of --config"]
+        if url is None:
+            lacks.append("the operator's page: --url, or information_url in the [deployment] of --config")
+        msg = f"the notice needs {'; and '.join(lacks)}"
         raise SettingsError(msg)
     return Facts(
         operator=_composed(operator),

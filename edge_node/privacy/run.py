@@ -236,7 +236,9 @@ def _lead(process: subprocess.Popen[bytes], watcher: _Watcher, folder: Path, pla
     began_s = time.monotonic()
     _pass(plan.heard_s, process, watcher, folder, led)
     try:
-        answer = ask(folder / "node.sock", SetMuted(muted=True))
+        answer = ask(
+            folder / "node.sock", SetMuted(node=f"{plan.settings['site']}/{plan.settings['node']}", muted=True)
+        )
     except UnansweredError as error:
         msg = f"privacy-check: the node cannot be muted: {error}"
         raise SettingsError(msg) from error

@@ -1,8 +1,8 @@
 """What a virtual node sends, and in which order: status, reports, and what waits in its outbox.
 
-The rules are those of `edge_node.delivery.publisher`: at most twenty messages in flight, everything delivered lately said again
-after a reconnect, retained reports said again on each connection; a topic whose message was not delivered waits by
-itself, and then tries one.
+The rules are those of `edge_node.delivery.publisher`: at most twenty messages in flight, everything delivered lately
+said again after a reconnect, retained reports said again on each connection; a topic whose message was not delivered
+waits by itself, and then tries one.
 """
 
 from collections import Counter

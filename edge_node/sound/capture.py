@@ -53,6 +53,7 @@ class Capture:
         open_source: Callable[[], Source],
         *,
         is_muted: Callable[[], bool],
+        mutings: Callable[[], int] = lambda: 0,
         rescan: Callable[[], None] = nothing_to_rescan,
         clock_s: Callable[[], float] = time.monotonic,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
@@ -63,6 +64,7 @@ class Capture:
         Args:
             open_source: returns the source, found anew each time. No stream is open then.
             is_muted: asked at least every `TICK_S`.
+            mutings: how often the node was muted so far: one that is over again before anybody looked counts, too.
             rescan: looks for all devices anew, for `open_source` to find. No stream is open then.
             clock_s: monotonic time, in s.
             wait: waits until an event or for so many seconds.
@@ -72,6 +74,7 @@ class Capture:
             AudioError: the source can never be used as it is set.
         """
         self._open_source, self._is_muted, self._rescan = open_source, is_muted, rescan
+        self._mutings = mutings
         self._clock_s, self._wait, self._chance = clock_s, wait, chance
         self._source: Source | None = None
         self._dropped_before = 0
@@ -136,9 +139,14 @@ class Capture:
 
     def _listen(self, source: Source, stop: threading.Event) -> Generator[Block | None, None, bool]:
         """Hand on one stream's blocks until it is to be begun anew; return whether the source has ended."""
+        mutings = self._mutings()
         with contextlib.closing(source.blocks(stop)) as blocks:
             for block in blocks:
                 if self._is_muted():  # what was heard since the last look is not handed on
+                    return False
+                if self._mutings() != mutings:
+                    self._is_gap = True
+                    _log.info("%s was muted meanwhile; what came since the last look is thrown away", self.description)
                     return False
                 if block is None:
                     yield None

@@ -55,7 +55,8 @@ class Conditioning:
         if self._remove_dc:
             longest = max(1, int(_LONGEST_S * rate_hz))
             parts = [samples[start : start + longest] for start in range(0, len(samples), longest)]
-            result = np.concatenate([self._without_mean(part, rate_hz) for part in parts])
+            filtered = [self._without_mean(part, rate_hz) for part in parts]
+            result = filtered[0] if len(filtered) == 1 else np.concatenate(filtered)
         if self._gain != 1:
             result = result * self._gain
         if self._gain >= 1 and _peak(samples) >= FULL_SCALE:
@@ -73,7 +74,7 @@ class Conditioning:
             self._tables = (rate_hz, powers, (1 - keep) / powers)
         _, powers, weights = self._tables
         means = exact * weights[: len(samples)]
-        np.cumsum(means, out=means)
+        means.cumsum(out=means)
         means += self._mean
         means *= powers[: len(samples)]
         self._mean = float(means[-1])

@@ -12,21 +12,18 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
 import soxr
-from msgspec import Meta
 
 from broker.contract.errors import SettingsError
+from broker.contract.scalars import SPEECH_BOUNDS, SpeechAbove
 from broker.contract.windows import Window
 from edge_node.sound.sources import Samples
 
-__all__ = ["SPEECH_BOUNDS", "Gate", "GateSettings", "SpeechGate", "check_speech_above"]
-
-SPEECH_BOUNDS: Final = (0.05, 0.95)
-"""What `speech_above` may be set to: below, anything is speech; above, nothing."""
+__all__ = ["Gate", "GateSettings", "SpeechGate", "check_speech_above"]
 
 _CHUNK_SAMPLES: Final = 512
 """What Silero judges at once."""
@@ -44,7 +41,7 @@ class GateSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     enabled: bool = True
     """False: whatever is loud enough is classified, music and engines, too."""
-    speech_above: Annotated[float, Meta(ge=SPEECH_BOUNDS[0], le=SPEECH_BOUNDS[1])] = 0.3
+    speech_above: SpeechAbove = 0.3
     """A window whose probability of speech is above this is classified; lower hears more speech and more else."""
 
 

@@ -8,9 +8,10 @@ from typing import Any, Final
 import msgspec
 
 from broker.contract.errors import AudioError
+from edge_node.noise import without_noise
 from edge_node.sound.block_queue import BlockQueue, listen
 from edge_node.sound.conditioning import Conditioning
-from edge_node.sound.portaudio import find, list_devices, problem_of, rescan, sound_cards, sounddevice, without_noise
+from edge_node.sound.portaudio import find, list_devices, problem_of, rescan, sound_cards, sounddevice
 from edge_node.sound.sources import BLOCK_S, HIGHEST_RATE_HZ, LOWEST_RATE_HZ, Block, Samples, SourceError, printable
 
 __all__ = ["Microphone", "opener"]

@@ -1,4 +1,4 @@
-"""A source that is opened once, for those who look at it for a while; the node itself uses `edge_node.sound.capture`."""
+"""A source that is opened once, for those who look at it for a while; the node itself uses `capture`."""
 
 from pathlib import Path
 

@@ -5,11 +5,10 @@
 
 import contextlib
 import ctypes
-import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ import msgspec
 
 from broker.contract.condition import CaptureProblem
 from broker.contract.errors import AudioError
+from edge_node.noise import without_noise
 from edge_node.sound.sources import SourceError
 
 __all__ = [
@@ -29,12 +29,9 @@ __all__ = [
     "rescan",
     "sound_cards",
     "sounddevice",
-    "without_noise",
 ]
 
-_log = logging.getLogger(__name__)
-
-_NOISE: Final = (b"ALSA lib ", b"Expression '", b"jack server", b"Cannot connect to server", b"JackShmReadWritePtr")
+_ENCODER: Final = b"pcm.a52"
 _CARD: Final = re.compile(r" \(hw:\d+,\d+\)$")
 
 # Error numbers of PortAudio (portaudio.h) and, where it hands on what ALSA said, of the system (errno.h).
@@ -66,6 +63,8 @@ def sounddevice() -> Any:  # noqa: ANN401 -- a module without types
         AudioError: it, or PortAudio, is not installed.
     """
     is_new = "sounddevice" not in sys.modules
+    if is_new:
+        _leave_encoder_out()
     try:
         import sounddevice as module  # noqa: PLC0415 -- needs PortAudio, which only a microphone does
     except ImportError as error:
@@ -79,11 +78,26 @@ def sounddevice() -> Any:  # noqa: ANN401 -- a module without types
     return module
 
 
+def _leave_encoder_out() -> None:
+    """Take the AC-3 encoder from what ALSA knows, before PortAudio opens all of that to see what it can do.
+
+    It is no microphone, and brings the libraries of video codecs, of which some are never unloaded: 3 MiB for good, and
+    13 MiB at first, where Debian's libasound2-plugins are installed (measured). When ALSA reads anew, it is back.
+    """
+    with contextlib.suppress(OSError, AttributeError, ValueError), without_noise():
+        alsa = ctypes.CDLL("libasound.so.2")  # ALSA, or a symbol, is missing: PortAudio does without
+        known = ctypes.c_void_p.in_dll(alsa, "snd_config")
+        encoder = ctypes.c_void_p()
+        is_read = alsa.snd_config_update() >= 0 and known
+        if is_read and alsa.snd_config_search(known, _ENCODER, ctypes.byref(encoder)) == 0:
+            alsa.snd_config_delete(encoder)
+
+
 def _let_go() -> None:
-    """Unload what ALSA loaded to list devices: all of its plugins, and with them the libraries of video codecs.
+    """Unload what ALSA loaded to list devices: all of its plugins.
 
     It keeps them for later use, which most of them do not have; what a stream needs is loaded again when it is opened.
-    11 MiB where Debian's libasound2-plugins are installed (measured). PortAudio itself does the same when it ends.
+    PortAudio itself does the same when it ends.
     """
     with contextlib.suppress(OSError, AttributeError):  # PortAudio does without ALSA here
         ctypes.CDLL("libasound.so.2", mode=os.RTLD_NOLOAD | os.RTLD_NOW).snd_config_update_free_global()
@@ -131,6 +145,7 @@ def rescan() -> None:
         try:
             while module._initialized:  # noqa: SLF001 -- see above
                 module._terminate()  # noqa: SLF001 -- see above
+            _leave_encoder_out()
             module._initialize()  # noqa: SLF001 -- see above
         except module.PortAudioError as error:
             raise SourceError(CaptureProblem.UNUSABLE, "PortAudio", f"{error}; is the sound system running?") from error
@@ -206,34 +221,6 @@ def problem_of(error: Exception) -> tuple[CaptureProblem, str]:
             f"cannot be opened ({error.args[0]}); is it connected, is the sound server running?",
         )
     return CaptureProblem.UNUSABLE, f"{error.args[0]}; try another from `sottovoce-node devices`"
-
-
-@contextlib.contextmanager
-def without_noise() -> Iterator[None]:
-    """Keep what ALSA, JACK and PortAudio print by themselves from stderr: lines and lines for every attempt.
-
-    They go to the log, at DEBUG. What other threads print meanwhile comes out at the end.
-    """
-    try:
-        real = os.dup(2)
-    except OSError:  # there is no stderr
-        yield
-        return
-    with os.fdopen(os.memfd_create("stderr"), "r+b") as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(real, 2)
-            held.seek(0)
-            lines = held.read().splitlines(keepends=True)
-            others = b"".join(line for line in lines if line.strip() and not line.startswith(_NOISE))
-            with contextlib.suppress(OSError):  # nobody reads it
-                os.write(real, others)
-            os.close(real)
-    for line in lines:
-        if line.startswith(_NOISE):
-            _log.debug("%s", line.decode(errors="replace").strip())
 
 
 def as_json(devices: Sequence[Device]) -> list[dict[str, Any]]:

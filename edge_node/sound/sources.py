@@ -1,6 +1,6 @@
-"""What a source of sound is: it yields blocks. `edge_node.sound.replay` and `edge_node.sound.microphone` are the two there are.
+"""What a source of sound is: it yields blocks. `replay` and `microphone` are the two there are.
 
-`edge_node.sound.capture` keeps a source going.
+`capture` keeps a source going.
 """
 
 import threading

@@ -28,11 +28,12 @@ import soxr
 
 from broker.contract.bundle import Bundle, read_bundle
 from broker.contract.condition import Thresholds
+from broker.contract.scalars import SPEECH_BOUNDS
 from broker.contract.windows import Windower, WindowSpec
 from edge_node.classifier import Classifier, verify
 from edge_node.models import factory_bundle
 from edge_node.pipeline import Heard, Pipeline
-from edge_node.sound.gate import SPEECH_BOUNDS, Gate, GateSettings
+from edge_node.sound.gate import Gate, GateSettings
 from edge_node.sound.sources import Block
 
 RATE_HZ: Final = 16_000

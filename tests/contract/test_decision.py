@@ -14,7 +14,6 @@ from broker.contract.decision import (
     CLASSES,
     MIN_INTERVAL_US,
     REPEAT_INTERVAL_US,
-    UNCERTAIN_BOUNDS,
     Announced,
     Deciding,
     Decision,
@@ -27,6 +26,7 @@ from broker.contract.decision import (
     with_thresholds,
 )
 from broker.contract.errors import SettingsError
+from broker.contract.scalars import UNCERTAIN_BOUNDS
 
 HOP_US = 500_000
 BARE = DecisionSpec(smoothing=1.0, uncertain_below=0.5)
@@ -335,3 +335,12 @@ def test_level_nothing_is_minus_infinity(samples: np.ndarray) -> None:
 def test_decision_spec_out_of_range_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(msgspec.ValidationError, match=next(iter(bad))):
         msgspec.convert(bad, DecisionSpec)
+
+
+def test_break_off_with_a_clock_that_was_ahead_keeps_no_event_back() -> None:
+    """Time within a stream is counted in samples: a sound card that runs fast is ahead, until a gap tells time anew."""
+    spec = DecisionSpec()
+    before = advance(Deciding(), (0.1, 0.8, 0.1), 600_000_000, spec)
+    after = advance(break_off(before), (0.1, 0.8, 0.1), 580_000_000, spec)
+    assert after.is_event
+    assert not advance(after, (0.1, 0.8, 0.1), 580_500_000, spec).is_event

@@ -249,7 +249,7 @@ def _walk(node: object) -> Iterator[tuple[str, str]]:
         (
             decision,
             (
-                "CLASSES MIN_INTERVAL_US REPEAT_INTERVAL_US UNCERTAIN_BOUNDS Announced Deciding Decision DecisionSpec "
+                "CLASSES MIN_INTERVAL_US REPEAT_INTERVAL_US Announced Deciding Decision DecisionSpec "
                 "Label Probabilities advance break_off fall_silent level_dbfs with_thresholds"
             ),
         ),

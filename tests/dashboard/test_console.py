@@ -144,7 +144,7 @@ def test_a_port_in_use_is_one_line(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("port = 70000", "port = 70000: expected `int` <= 65535"),
+        ("port = 70000", "port = 70000: allowed: 0 to 65535"),
         ("[influxdb]\nurl = 'influx'\nbucket = 'b'", "influxdb.url"),
         ("colour = 'red'", "colour"),
     ],

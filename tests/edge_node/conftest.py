@@ -16,7 +16,7 @@ from hypothesis import settings
 from broker.contract.bundle import Bundle, read_bundle
 from broker.contract.condition import CaptureReport, CaptureState, Context
 from broker.contract.decision import Label
-from broker.contract.messages import EmotionEvent, EventLatency, NodeStatus, StatusReason, Versions
+from broker.contract.messages import EmotionEvent, EventLatency, NodeStatus, StatusReason, Telemetry, Versions
 from edge_node.clock import WallClock
 from edge_node.delivery.outbox import Outbox, OutboxSettings
 from edge_node.local.messages import BrokerReport, Report
@@ -114,6 +114,37 @@ def draft() -> Callable[[int], EmotionEvent]:
             confidence=0.5,
             model="factory/1",
             latency_us=EventLatency(capture=1, resample=1, features=1, inference=1, decision=1, total=1),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def draft_telemetry() -> Callable[[int], Telemetry]:
+    """Make the telemetry with a sequence number."""
+
+    def make(seq: int) -> Telemetry:
+        return Telemetry(
+            boot_id="0123456789abcdef",
+            seq=seq,
+            time_us=1,
+            outbox_id="0123456789abcdef",
+            mono_us=1,
+            clock_synced=False,
+            interval_us=10_000_000,
+            windows={},
+            silent_windows=0,
+            latency_us={},
+            emitted=0,
+            outbox_dropped=0,
+            outbox_depth=0,
+            outbox_age_us=0,
+            refused_events=0,
+            dropped_blocks=0,
+            reconnects=0,
+            rss_bytes=1,
+            cpu_share=0.0,
+            temperature_c=None,
         )
 
     return make

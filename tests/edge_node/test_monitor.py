@@ -17,6 +17,7 @@ import pytest
 from broker.contract.condition import CaptureProblem
 from broker.contract.decision import Decision, Label
 from broker.contract.messages import EventLatency
+from broker.contract.topics import NodeId
 from edge_node.local.messages import Report
 from edge_node.local.socket import LocalSocket
 from edge_node.monitor.command import watch
@@ -81,7 +82,7 @@ def test_line_says_what_a_window_came_to() -> None:
     view = after_block(View(), _block(0.5), [SPOKEN])
     assert " ".join(line_of(view, SPOKEN, 2).split()) == (
         "0.1 s -20.0 dBFS peak -6.0 speech 0.90 pleasant 0.10 neutral 0.20 unpleasant 0.70 "
-        "-> unpleasant 0.66 3.0 ms dropped 2"
+        "-> unpleasant 0.66 12.0 ms dropped 2"
     )
     assert line_of(view, GATED, 0).endswith("speech 0.10  -> no speech")
     assert line_of(view, SILENT, 0).endswith("peak   -6.0  -> silence")
@@ -278,7 +279,12 @@ def test_monitor_of_a_muted_node_opens_no_microphone(program: Program, one_line:
     text = config.read_text()
     config.write_text(text[: text.index("[source]")])
     (config.parent / "outbox.sqlite.state.json").write_text('{"form":1,"muted":true}')
-    one_line(program("monitor", "--config", config), 3, "muted by command")
+    one_line(program("monitor", "--config", config), 3, "muted by command", "mute --config ... --off` opens it")
+    config.write_text('mute = {quiet_hours = ["00:00-24:00"]}\n' + config.read_text())
+    (config.parent / "outbox.sqlite.state.json").write_text("no state")
+    done = program("monitor", "--config", config)
+    one_line(done, 3, "unreadable state and quiet hours", "doctor --config", "it opens when they end")
+    assert "--off" not in done.stderr
 
 
 def test_monitor_says_which_program_listens(
@@ -287,7 +293,9 @@ def test_monitor_says_which_program_listens(
     pytest.importorskip("sounddevice")
     text = config.read_text()
     config.write_text(text[: text.index("[source]")] + '[source]\ndevice = "no such microphone"\n')
-    node = LocalSocket(config.parent / "n.sock", report=lambda: make_report(pid=4_321), set_muted=None)
+    node = LocalSocket(
+        config.parent / "n.sock", NodeId("home", "kitchen"), report=lambda: make_report(pid=4_321), set_muted=None
+    )
     try:
         done = program("monitor", "--config", config)
     finally:

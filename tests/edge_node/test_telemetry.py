@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.contract.condition import LATENCY_BOUNDS_US
-from broker.contract.decision import Decision, Label
+from broker.contract.decision import Decision, Label, level_dbfs
 from broker.contract.messages import Stage
 from edge_node.pipeline import Heard
+from edge_node.sound.conditioning import Conditioning
 from edge_node.telemetry import Meter, is_throttled, quantiles, rss_bytes, temperature_c
 
 
@@ -68,6 +69,18 @@ def test_meter_counts_each_window_once_and_starts_anew() -> None:
     assert sum(empty.windows.values()) == empty.silent_windows == empty.gated_windows == len(empty.latency_us) == 0
     assert (empty.level_dbfs, empty.drift) == (None, None)
     assert empty.interval_us >= 1
+
+
+def test_meter_level_of_a_device_that_turned_to_zeros_is_digital_silence() -> None:
+    condition = Conditioning()
+    condition(np.linspace(0, 0.1, 4_800, dtype=np.float32), 48_000)
+    for _ in range(15):  # the high-pass forgets by and by what it heard: no window of its own is quite -inf
+        left = condition(np.zeros(4_800, dtype=np.float32), 48_000)
+    level = level_dbfs(left)
+    assert -800 < level < -300  # which no telemetry could carry
+    meter = Meter()
+    meter.heard(heard(None, level_dbfs=level))
+    assert meter.read().level_dbfs is None
 
 
 def test_quantiles_histogram_has_each_figure_in_one_bin_and_no_empty_end() -> None:

@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from broker.contract.decision import CLASSES, UNCERTAIN_BOUNDS, DecisionSpec
+from broker.contract.decision import CLASSES, DecisionSpec
+from broker.contract.scalars import UNCERTAIN_BOUNDS
 from training.config import DecisionRules
 from training.exam.replay import Heard, decide_all, smoothed_of
 

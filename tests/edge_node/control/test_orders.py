@@ -240,6 +240,16 @@ def test_flood_of_commands_costs_the_node_little(node: Node, caplog: pytest.LogC
     assert len(node.orders._answers._replies) == 30
 
 
+def test_flood_of_junk_keeps_no_operator_out(node: Node) -> None:
+    for number in range(1, 201):
+        payload = f'{{"schema": 1, "id": "{number:016x}", "issued_us": {NOW_US}, "speech_above": 9}}'.encode()
+        node.hear(THRESHOLD.at(NODE), payload)
+        node.hear(MUTE.at(NODE), b"rubbish")
+    assert len(node.said) == 15, "junk is answered seldom: every second of it says what it answers"
+    assert node.tell(muted=True, number=999).done
+    assert node.mute.is_muted()
+
+
 def test_door_lets_some_in_within_any_minute() -> None:
     now_s = 0.0
     door = Door(lambda: now_s)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable
 from operator import methodcaller
 from pathlib import Path
@@ -200,3 +201,34 @@ def test_state_is_small(opened: Open, path: Path) -> None:
         file.change(methodcaller("after", f"{number:016x}"))
     assert os.path.getsize(path) < 1_000  # noqa: PTH202 -- as a person would look
     assert len(msgspec.json.encode(file.state)) < 1_000
+
+
+def test_state_is_written_later_by_the_running_node_once_the_disk_takes_it(path: Path) -> None:
+    now_s = 0.0
+    file = StateFile(path, lambda: now_s)
+    away = path.parent.rename(path.parent.with_name("away"))
+    with pytest.raises(StoreError):
+        file.change(_mute, decides=True)
+    now_s = 60.0
+    file.keep()  # which fails, and is no error
+    away.rename(path.parent)
+    now_s = 119.0
+    file.keep()
+    assert not path.exists(), "once a minute is enough"
+    now_s = 120.0
+    file.keep()
+    assert json.loads(path.read_bytes())["muted"] is True
+    path.unlink()
+    now_s = 1_000.0
+    file.keep()
+    assert not path.exists(), "what is kept is not written again"
+    file.close()
+
+
+def test_state_link_in_place_of_its_part_is_not_followed(path: Path, opened: Open, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("dear")
+    path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part").symlink_to(victim)
+    opened().change(_mute, decides=True)
+    assert victim.read_text() == "dear"
+    assert not path.is_symlink()

@@ -20,13 +20,14 @@ from hypothesis import strategies as st
 
 from broker.contract.decision import Label
 from broker.contract.errors import MessageError, SettingsError, StoreError
-from broker.contract.messages import EmotionEvent, EventLatency, decode
-from broker.contract.topics import EMOTION, TELEMETRY, NodeId, NodeTopic
+from broker.contract.messages import EmotionEvent, EventLatency, NodeMessage, Telemetry, decode
+from broker.contract.topics import EMOTION, NODE_TOPICS, TELEMETRY, NodeId, NodeTopic
 from edge_node.clock import WallClock
 from edge_node.delivery import outbox_file
 from edge_node.delivery.outbox import Outbox, OutboxSettings
 
 Draft = Callable[[int], EmotionEvent]
+DraftTelemetry = Callable[[int], Telemetry]
 Open = Callable[[OutboxSettings], Outbox]
 NODE = NodeId("home", "kitchen")
 CLOCK = WallClock(trusted=True)
@@ -67,19 +68,68 @@ def test_outbox_refused_message_uses_no_number(box: OutboxSettings, open_outbox:
     assert outbox.counters().emitted == 2
 
 
-def test_outbox_counts_each_kind_by_itself(box: OutboxSettings, open_outbox: Open, draft: Draft) -> None:
+class _Talkative(EmotionEvent, frozen=True, kw_only=True):
+    """An event that says more than the contract knows."""
+
+    transcript: str
+
+
+def _telling(event: EmotionEvent) -> _Talkative:
+    return _Talkative(**msgspec.structs.asdict(event), transcript="what was said")
+
+
+@pytest.mark.parametrize("topic", [topic for topic in NODE_TOPICS if topic is not EMOTION], ids=lambda each: each.name)
+def test_outbox_message_of_another_topic_uses_no_number(
+    box: OutboxSettings, open_outbox: Open, draft: Draft, draft_telemetry: DraftTelemetry, topic: NodeTopic
+) -> None:
     outbox = open_outbox(box)
-    for topic in (EMOTION, TELEMETRY, EMOTION, TELEMETRY, TELEMETRY):
+    with pytest.raises(MessageError, match=topic.message.__name__):
         outbox.put(topic, NODE, draft)
+    with pytest.raises(MessageError, match="EmotionEvent"):
+        outbox.put(EMOTION, NODE, draft_telemetry)
+    outbox.put(TELEMETRY, NODE, draft_telemetry)
+    outbox.put(EMOTION, NODE, draft)
+    assert _numbers(outbox) == [1, 1]
+    assert outbox.counters().emitted == 1
+
+
+@pytest.mark.parametrize("trusted", [True, False], ids=["dated", "held"])
+def test_outbox_message_with_one_field_more_is_refused_and_not_written(
+    box: OutboxSettings, draft: Draft, request: pytest.FixtureRequest, *, trusted: bool
+) -> None:
+    """What is no field of the topic's struct leaves the node through no other door, the disk's included."""
+    outbox = Outbox(box, WallClock(trusted=trusted, ask_kernel=lambda: False))
+    request.addfinalizer(outbox.close)
+    with pytest.raises(MessageError, match="transcript"):
+        outbox.put(EMOTION, NODE, lambda seq: _telling(draft(seq)))
+    outbox.put(EMOTION, NODE, draft)
+    ((payload,),) = outbox._run("SELECT payload FROM message")
+    assert json.loads(payload)["seq"] == 1
+    files = list(Path(box.path).parent.glob("outbox.sqlite*"))
+    assert not [file for file in files if b"what was said" in file.read_bytes()]
+
+
+def test_outbox_counts_each_kind_by_itself(
+    box: OutboxSettings, open_outbox: Open, draft: Draft, draft_telemetry: DraftTelemetry
+) -> None:
+    outbox = open_outbox(box)
+    for is_event in (True, False, True, False, False):
+        if is_event:
+            outbox.put(EMOTION, NODE, draft)
+        else:
+            outbox.put(TELEMETRY, NODE, draft_telemetry)
     assert _numbers(outbox) == [1, 1, 2, 2, 3]
     assert outbox.counters().emitted == 2
     assert [row.topic for row in outbox.waiting(2)] == [EMOTION.at(NODE), TELEMETRY.at(NODE)]
 
 
-def test_outbox_waiting_leaves_out_topics(box: OutboxSettings, open_outbox: Open, draft: Draft) -> None:
+def test_outbox_waiting_leaves_out_topics(
+    box: OutboxSettings, open_outbox: Open, draft: Draft, draft_telemetry: DraftTelemetry
+) -> None:
     outbox = open_outbox(box)
-    for topic in (EMOTION, TELEMETRY, EMOTION):
-        outbox.put(topic, NODE, draft)
+    outbox.put(EMOTION, NODE, draft)
+    outbox.put(TELEMETRY, NODE, draft_telemetry)
+    outbox.put(EMOTION, NODE, draft)
     assert [row.id for row in outbox.waiting(9, [EMOTION.at(NODE)])] == [2]
     assert outbox.waiting(9, [EMOTION.at(NODE), TELEMETRY.at(NODE)]) == []
 
@@ -103,11 +153,11 @@ def test_outbox_full_of_bytes_drops_the_oldest(tmp_path: Path, open_outbox: Open
 
 
 def test_outbox_full_counts_only_events_that_were_never_delivered(
-    tmp_path: Path, open_outbox: Open, draft: Draft
+    tmp_path: Path, open_outbox: Open, draft: Draft, draft_telemetry: DraftTelemetry
 ) -> None:
     outbox = open_outbox(OutboxSettings(path=str(tmp_path / "o.sqlite"), most_rows=10))
     done, again = outbox.put(EMOTION, NODE, draft), outbox.put(EMOTION, NODE, draft)
-    outbox.put(TELEMETRY, NODE, draft)
+    outbox.put(TELEMETRY, NODE, draft_telemetry)
     outbox.finish([again])
     outbox.replay()
     outbox.finish([done])
@@ -421,8 +471,10 @@ def board() -> Board:
 
 
 @pytest.fixture
-def boot(box: OutboxSettings, request: pytest.FixtureRequest) -> Callable[..., tuple[Outbox, Callable[..., int]]]:
-    """Start a program on a board: its outbox, and what puts an event of this moment into it."""
+def boot(
+    box: OutboxSettings, request: pytest.FixtureRequest, draft_telemetry: DraftTelemetry
+) -> Callable[..., tuple[Outbox, Callable[..., int]]]:
+    """Start a program on a board: its outbox, and what puts an event, or telemetry, of this moment into it."""
 
     def start(on: Board, *, trusted: bool = False, settings: OutboxSettings = box) -> tuple[Outbox, Callable[..., int]]:
         clock = on.clock(trusted=trusted)
@@ -430,13 +482,16 @@ def boot(box: OutboxSettings, request: pytest.FixtureRequest) -> Callable[..., t
         request.addfinalizer(outbox.close)
 
         def put(topic: NodeTopic = EMOTION, model: str = "factory/1") -> int:
-            def draft(seq: int) -> EmotionEvent:
+            def draft(seq: int) -> NodeMessage:
+                now_us, synced = clock.now_us(), clock.is_synced()
+                if topic is TELEMETRY:
+                    return msgspec.structs.replace(draft_telemetry(seq), time_us=now_us, clock_synced=synced)
                 return EmotionEvent(
                     boot_id="0123456789abcdef",
                     seq=seq,
-                    time_us=clock.now_us(),
+                    time_us=now_us,
                     mono_us=on.up_s * 1_000_000 + 7,
-                    clock_synced=clock.is_synced(),
+                    clock_synced=synced,
                     label=Label.NEUTRAL,
                     confidence=0.1 + 0.2,
                     model=model,
@@ -455,7 +510,8 @@ def _events(outbox: Outbox) -> list[EmotionEvent]:
 
 
 def _dates(outbox: Outbox) -> list[tuple[int, bool]]:
-    return [(event.time_us // 1_000_000, event.clock_synced) for event in _events(outbox)]
+    messages = [json.loads(row.payload) for row in outbox.waiting(1_000)]
+    return [(message["time_us"] // 1_000_000, message["clock_synced"]) for message in messages]
 
 
 def _date_all(outbox: Outbox) -> None:
@@ -717,7 +773,9 @@ def _depth_by_counting(outbox: Outbox) -> int:
 
 
 @given(st.lists(st.tuples(st.sampled_from("pptdfrgk"), st.integers(1, 12)), max_size=60))
-def test_outbox_depth_is_what_counting_would_say(moves: list[tuple[str, int]]) -> None:
+def test_outbox_depth_is_what_counting_would_say(
+    draft: Draft, draft_telemetry: DraftTelemetry, moves: list[tuple[str, int]]
+) -> None:
     """Whatever happens in whatever order: the figures that triggers keep are those of the rows."""
     with tempfile.TemporaryDirectory() as folder:
         board = Board()
@@ -725,8 +783,10 @@ def test_outbox_depth_is_what_counting_would_say(moves: list[tuple[str, int]]) -
         outbox = Outbox(OutboxSettings(path=f"{folder}/o.sqlite", most_rows=10), clock)
         for move, row in moves:
             match move:
-                case "p" | "t":
-                    outbox.put(EMOTION if move == "p" else TELEMETRY, NODE, _short)
+                case "p":
+                    outbox.put(EMOTION, NODE, draft)
+                case "t":
+                    outbox.put(TELEMETRY, NODE, draft_telemetry)
                 case "d":
                     outbox.doubt([row])
                 case "f":
@@ -873,20 +933,6 @@ def test_outbox_of_another_node_that_runs_is_refused(box: OutboxSettings) -> Non
         text=True,
         check=False,
     )
-    assert "SettingsError" in done.stderr
+    assert "InUseError" in done.stderr
     mine.close()
     Outbox(box, CLOCK, alone=True).close()
-
-
-def _short(seq: int) -> EmotionEvent:
-    return EmotionEvent(
-        boot_id="0123456789abcdef",
-        seq=seq,
-        time_us=1,
-        mono_us=1,
-        clock_synced=False,
-        label=Label.NEUTRAL,
-        confidence=0.5,
-        model="m/1",
-        latency_us=EventLatency(capture=1, resample=1, features=1, inference=1, decision=1, total=1),
-    )

@@ -20,7 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from broker.connection import Arrived, Opened, Subscribed
 from broker.contract.condition import Context
 from broker.contract.errors import LinkError, MessageError
-from broker.contract.messages import EmotionEvent, NodeStatus, StatusReason, Versions
+from broker.contract.messages import EmotionEvent, NodeStatus, StatusReason, Telemetry, Versions
 from broker.contract.topics import EMOTION, LARGEST_RETAINED_BYTES, STATUS, TELEMETRY, UPDATE, NodeId
 from broker.contract.updates import UpdateReport, UpdateState
 from broker.link import Link
@@ -173,11 +173,11 @@ def test_publisher_rows_of_a_former_name_hold_up_nothing(
 
 
 def test_publisher_topic_without_subscriber_holds_up_no_other(
-    site: Site, box: OutboxSettings, open_outbox: Open, draft: Draft
+    site: Site, box: OutboxSettings, open_outbox: Open, draft: Draft, draft_telemetry: Callable[[int], Telemetry]
 ) -> None:
     outbox = open_outbox(box)
     for _ in range(40):
-        outbox.put(TELEMETRY, NODE, draft)
+        outbox.put(TELEMETRY, NODE, draft_telemetry)
     for _ in range(40):
         outbox.put(EMOTION, NODE, draft)
     listener = site.listen(EMOTION.every_node)
@@ -424,6 +424,40 @@ def test_publisher_whose_link_fails_says_so_at_the_next_event(
 
     _until(is_told, "the pipeline's thread hears of it")
     publisher.stop(0)
+
+
+class _Talkative(UpdateReport, frozen=True, kw_only=True):
+    """A report that says more than the contract knows."""
+
+    transcript: str
+
+
+@pytest.mark.parametrize("is_more", [False, True], ids=["another struct", "one field more"])
+def test_publisher_notice_that_is_not_of_its_topics_struct_is_not_said(
+    site: Site, box: OutboxSettings, *, is_more: bool
+) -> None:
+    listener = site.listen()
+    publisher = site.publish(box)
+    report = UpdateReport(
+        boot_id="0123456789abcdef", time_us=1, release=None, state=UpdateState.IDLE, reason="", progress=0
+    )
+    publisher.say(UPDATE, report)
+    _until(lambda: any(each.topic == UPDATE.at(NODE) for each in listener.arrived), "what is of it is said")
+    more = _Talkative(**msgspec.structs.asdict(report), transcript="what was said")
+    publisher.say(UPDATE, more if is_more else _status(StatusReason.CHANGE))
+
+    def is_told() -> bool:
+        try:
+            publisher.stored(1)
+        except RuntimeError as error:
+            return isinstance(error.__cause__, MessageError)
+        return False
+
+    _until(is_told, "the pipeline's thread hears of it")
+    publisher.stop(0)
+    assert [json.loads(each.payload) for each in listener.arrived if each.topic == UPDATE.at(NODE)] == [
+        msgspec.to_builtins(report)
+    ]
 
 
 # --- after an outage, and before the clock is right

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
+from broker.contract.errors import SettingsError
 from broker.settings import read_settings
 from edge_node.clock import WallClock
 from edge_node.delivery.outbox import Outbox
@@ -16,9 +18,11 @@ from edge_node.doctor import disk, machine, model, sound, statement
 from edge_node.doctor.finding import Stage, Verdict
 from edge_node.doctor.gate import try_gate
 from edge_node.doctor.stillness import muted_by
-from edge_node.doctor.who import holder, look_for_node, of_service
+from edge_node.doctor.who import look_for_node, of_service
+from edge_node.exclusive import holder
 from edge_node.local.messages import Remark, Report
 from edge_node.local.socket import LocalSocket
+from edge_node.retire import retire
 from edge_node.settings import NodeSettings
 
 Write = Callable[..., Path]
@@ -212,9 +216,21 @@ def test_who_nobody_runs(settings: NodeSettings) -> None:
     assert of_service(presence).verdict is Verdict.OK
 
 
+def test_who_a_node_of_another_folder_may_run(
+    settings: NodeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    presence = look_for_node(replace(settings, outbox=replace(settings.outbox, path="elsewhere.sqlite"), socket=""), {})
+    finding = of_service(presence)
+    assert finding.verdict is Verdict.WARN
+    assert f"relative paths begin here: {tmp_path}, where it never ran" in finding.words
+
+
 def test_who_the_running_node_answers(settings: NodeSettings, make_report: Callable[..., Report]) -> None:
     remark = Remark(time_us=1, level="WARNING", logger="broker.link", words="it rained")
-    node = LocalSocket(Path(str(settings.socket)), report=lambda: make_report(remarks=(remark,)), set_muted=None)
+    node = LocalSocket(
+        Path(str(settings.socket)), settings.identity, report=lambda: make_report(remarks=(remark,)), set_muted=None
+    )
     try:
         presence = look_for_node(settings, {})
     finally:
@@ -225,8 +241,23 @@ def test_who_the_running_node_answers(settings: NodeSettings, make_report: Calla
     assert "its last warning of 1: it rained" in finding.words
 
 
+@pytest.mark.parametrize("forced", [True, False])
+def test_who_answers_at_its_socket_is_not_retired(
+    settings: NodeSettings, make_report: Callable[..., Report], *, forced: bool
+) -> None:
+    place = Path(str(settings.socket))
+    node = LocalSocket(place, settings.identity, report=lambda: make_report(pid=4_321), set_muted=None)
+    try:
+        with pytest.raises(SettingsError, match="process 4321: the node home/kitchen is running; stop it first"):
+            list(retire(settings, wait_s=0.5, unseen_too=forced))
+    finally:
+        node.close()
+
+
 def test_who_another_node_is_not_taken_for_this_one(settings: NodeSettings, make_report: Callable[..., Report]) -> None:
-    node = LocalSocket(Path(str(settings.socket)), report=lambda: make_report(node="home/cellar"), set_muted=None)
+    node = LocalSocket(
+        Path(str(settings.socket)), settings.identity, report=lambda: make_report(node="home/cellar"), set_muted=None
+    )
     try:
         presence = look_for_node(settings, {})
     finally:

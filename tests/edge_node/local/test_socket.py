@@ -7,6 +7,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import pytest
 from broker.contract.errors import SettingsError
 from broker.contract.topics import NodeId
 from edge_node.local.client import Absence, UnansweredError, ask, default_place, likely_places
-from edge_node.local.messages import Done, Refused, Remark, Report, ReportRequest, SetMuted
+from edge_node.local.messages import Another, Done, Refused, Remark, Report, ReportRequest, SetMuted
 from edge_node.local.report import RecentWarnings
-from edge_node.local.socket import LocalSocket, open_local_socket
+from edge_node.local.socket import LocalSocket
+from edge_node.local.socket import open_local_socket as open_socket
 
 NODE = NodeId("home", "kitchen")
 Opened = Callable[..., LocalSocket]
@@ -37,7 +39,7 @@ def opened(folder: Path, make_report: Callable[..., Report]) -> Iterator[Opened]
     all_opened: list[LocalSocket] = []
 
     def make(path: Path = folder / "node.sock", **parts: Any) -> LocalSocket:
-        made = LocalSocket(path, **({"report": make_report, "set_muted": None} | parts))
+        made = LocalSocket(path, NODE, **({"report": make_report, "set_muted": None} | parts))
         all_opened.append(made)
         return made
 
@@ -78,14 +80,21 @@ def test_socket_mute_says_what_holds_now(opened: Opened, folder: Path) -> None:
         return "muted"
 
     opened(set_muted=set_muted)
-    assert ask(folder / "node.sock", SetMuted(muted=True)) == Done(words="muted")
-    assert ask(folder / "node.sock", SetMuted(muted=False)) == Done(words="muted")
+    assert ask(folder / "node.sock", SetMuted(node="home/kitchen", muted=True)) == Done(words="muted")
+    assert ask(folder / "node.sock", SetMuted(node="home/kitchen", muted=False)) == Done(words="muted")
     assert asked == [True, False]
+
+
+def test_socket_mute_of_another_node_does_nothing(opened: Opened, folder: Path) -> None:
+    asked: list[bool] = []
+    opened(set_muted=asked.append)
+    assert ask(folder / "node.sock", SetMuted(node="home/bath", muted=False)) == Another(node="home/kitchen")
+    assert asked == []
 
 
 def test_socket_mute_without_a_switch_is_refused(opened: Opened, folder: Path) -> None:
     opened()
-    assert isinstance(ask(folder / "node.sock", SetMuted(muted=True)), Refused)
+    assert isinstance(ask(folder / "node.sock", SetMuted(node="home/kitchen", muted=True)), Refused)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +104,8 @@ def test_socket_mute_without_a_switch_is_refused(opened: Opened, folder: Path) -
         b"rubbish\n",
         b'{"type":"audio"}\n',
         b'{"type":"mute"}\n',
-        b'{"type":"mute","muted":"yes"}\n',
+        b'{"type":"mute","muted":true}\n',
+        b'{"type":"mute","node":"home/kitchen","muted":"yes"}\n',
         b'{"type":"report","more":1}\n',
         b"\xff\xfe\n",
         b"[" * 4_000 + b"\n",
@@ -213,6 +223,8 @@ def test_default_place_follows_systemd() -> None:
     assert default_place(NODE, {"XDG_RUNTIME_DIR": "/run/user/7"}) == Path("/run/user/7/sottovoce-home.kitchen.sock")
     assert default_place(NODE, {}) is None
     assert likely_places(None, NODE, {}) == [Path("/run/sottovoce/node.sock")]
+    beside = likely_places(None, NODE, {"XDG_RUNTIME_DIR": "/run/user/7"}, Path("/var/outbox.sqlite"))
+    assert [each.name for each in beside] == ["sottovoce-home.kitchen.sock", "outbox.sqlite.sock", "node.sock"]
     assert likely_places("some.sock", NODE, {}) == [Path("some.sock")]
     assert likely_places("", NODE, {}) == []
 
@@ -221,14 +233,20 @@ def test_open_local_socket_only_a_chosen_one_must_work(
     folder: Path, caplog: pytest.LogCaptureFixture, make_report: Callable[..., Report]
 ) -> None:
     bad = str(folder / "nowhere")
+    open_local_socket = partial(open_socket, outbox=folder / "outbox.sqlite")
     assert open_local_socket(None, NODE, {"RUNTIME_DIRECTORY": bad}, report=make_report) is None
     assert "do not reach this node" in caplog.text
     assert open_local_socket("", NODE, {"RUNTIME_DIRECTORY": str(folder)}, report=make_report) is None
     with pytest.raises(SettingsError):
         open_local_socket(f"{bad}/node.sock", NODE, {}, report=make_report)
-    made = open_local_socket(None, NODE, {"RUNTIME_DIRECTORY": str(folder)}, report=make_report)
-    assert made is not None
-    made.close()
+    for environ, name in (({"RUNTIME_DIRECTORY": str(folder)}, "node.sock"), ({}, "outbox.sqlite.sock")):
+        made = open_local_socket(None, NODE, environ, report=make_report)
+        assert made is not None
+        assert (folder / name).is_socket()
+        made.close()
+    caplog.clear()
+    assert open_socket(None, NODE, {}, outbox=Path(bad) / "outbox.sqlite", report=make_report) is None
+    assert "do not reach this node" in caplog.text
 
 
 def test_recent_warnings_are_few_short_and_without_tracebacks() -> None:

@@ -63,6 +63,7 @@ def test_notice_command_composes_letters_that_come_apart(program: Run, tmp_path:
     ("options", "words"),
     [
         (("--url", "https://a.example/"), ["needs an operator: --operator, or operator in the [deployment]"]),
+        ((), ["needs an operator: --operator, ", "; and the operator's page: --url, "]),
         (("--operator", "A"), ["needs the operator's page: --url, or information_url in the [deployment]"]),
         ((*GIVEN, "--url", "a.example"), ["information URL 'a.example'"]),
         ((*GIVEN, "--date", "31.03.2026"), ["--date '31.03.2026': write it as 2026-03-31"]),

@@ -29,6 +29,7 @@ class Room:
     def __init__(self, *deeds: Deed, rates_hz: tuple[int, ...] = (16_000,)) -> None:
         self.now_s = 0.0
         self.is_muted = False
+        self.mutings = 0
         self.is_open = False
         self.story: list[str] = []
         self.deeds = list(deeds)
@@ -54,6 +55,7 @@ class Room:
         return Capture(
             self.open_source,
             is_muted=lambda: self.is_muted,
+            mutings=lambda: self.mutings,
             rescan=self.rescan,
             clock_s=lambda: self.now_s,
             wait=self.wait,
@@ -285,6 +287,22 @@ def test_capture_muted_closes_the_stream_and_opens_it_again(caplog: pytest.LogCa
     assert _lines(caplog, logging.INFO) == [
         "microphone: simulated is closed: muted",
         "microphone: simulated is opened again: no longer muted",
+    ]
+
+
+def test_capture_muted_and_no_longer_between_two_looks_throws_away_what_came(caplog: pytest.LogCaptureFixture) -> None:
+    """The loop was busy, and the queue between the sound card and it holds what was said meanwhile."""
+    room = Room(("sound", 100))
+    heard: list[Block | None] = []
+    with caplog.at_level(logging.INFO):
+        for block in room.capture().blocks(threading.Event()):
+            heard.append(block)
+            if len(heard) == 50:
+                room.mutings += 1
+    assert room.story == ["open", "listen", "listen"]
+    assert [index for index, block in enumerate(heard) if block is not None and block.gap] == [50]
+    assert _lines(caplog, logging.INFO) == [
+        "microphone: simulated was muted meanwhile; what came since the last look is thrown away"
     ]
 
 

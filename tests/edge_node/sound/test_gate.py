@@ -20,10 +20,11 @@ from broker.contract.bundle import Bundle
 from broker.contract.condition import Thresholds
 from broker.contract.decision import level_dbfs
 from broker.contract.errors import SettingsError
+from broker.contract.scalars import SPEECH_BOUNDS
 from broker.contract.windows import Windower, WindowSpec
 from edge_node.classifier import Classifier, verify
 from edge_node.pipeline import Heard, Pipeline
-from edge_node.sound.gate import SPEECH_BOUNDS, Gate, GateSettings, check_speech_above
+from edge_node.sound.gate import Gate, GateSettings, check_speech_above
 from edge_node.sound.sources import Block
 
 RATE_HZ = 16_000

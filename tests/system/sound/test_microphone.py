@@ -45,6 +45,27 @@ def test_microphone_that_is_not_there_is_said_and_waited_for(sound_server: Any, 
     assert "Traceback" not in log.read_text()
 
 
+LISTED = """
+from edge_node.sound.portaudio import list_devices, rescan
+
+for _ in range(2):
+    assert "vmic" in [each.name for each in list_devices()]
+    rescan()
+print("libx265" in open("/proc/self/maps").read())
+"""
+
+
+def test_list_of_microphones_loads_no_video_codecs(sound_server: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LISTED],
+        env=sound_server.environment | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"  # of the encoder in libasound2-plugins, which is never unloaded
+
+
 FOUND_ANEW = """
 import pathlib
 from edge_node.sound.microphone import opener

@@ -120,7 +120,7 @@ def test_variants_are_read_in_order_with_quoted_keys_and_nested_ones(
         ("[a]\nrecipe.mix = 0.2", "'a': recipe.mix: no such setting (mix); allowed: seed, seeds, outputs"),
         ("[a]\nrecipe.mixup = -1", "'a': recipe.mixup = -1"),
         ("[a]\nrecipe.mixup = nan", "'a': recipe.mixup = nan: give a finite number"),
-        ("[a]\nrecipe.mixup = { low = 0.1, high = 0.4 }", "'a': recipe.mixup = {'low': 0.1, 'high': 0.4}: expected"),
+        ("[a]\nrecipe.mixup = { low = 0.1, high = 0.4 }", "'a': recipe.mixup = {'low': 0.1, 'high': 0.4}: allowed"),
         ("[a]\nnetwork.pooling = 'max'", "'a': network.pooling = 'max': allowed: 'last', 'mean'"),
         ("[a]\nrecipe.seeds = [7]", "'a': recipe.seeds: cannot be varied: luck is not searched for"),
         ("[a]\nrecipe.refit = true", "'a': recipe.refit: cannot be varied"),
