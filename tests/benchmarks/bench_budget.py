@@ -6,7 +6,8 @@ One run of `sottovoce-node run` at its defaults, in real time: PulseAudio's virt
 broker/mosquitto/mosquitto.conf has it, with certificates by deploy.certificates. It hears the demo's speech, then
 silence, then speech for N seconds while a program that never rests keeps all cores busy but the node's (600 s are what
 the budget says). What takes part is on the node's core, and everything is counted from outside, by the kernel. Of the
-start, most is the virtual microphone's: it takes 1.9 s to its first block for PulseAudio's own `parec`, too (measured).
+start, most is the virtual microphone's: it takes 1.9 s to its first block for PulseAudio's own `parec`, too, and
+PortAudio's thread never rests meanwhile (measured).
 
 One file of more than 300 lines, because a script cannot import its neighbour as the rest of the project imports.
 """
@@ -295,6 +296,17 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     descriptors: tuple[int, int]
 
 
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """What it took to hear, in s from the start of the process."""
+
+    block_s: float
+    """To the first block of sound."""
+    label_s: float
+    """To the first label's arrival at a collector."""
+    cpu_s: float
+    """Of the processor, until then."""
+
+
 class Run:
     """One run of the node, looked at from outside."""
 
@@ -304,8 +316,8 @@ class Run:
         self._ready.bind(around.environment["NOTIFY_SOCKET"])
         self._player: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> tuple[float, float]:
-        """Start the node; return when it heard the first block, and when its first label arrived, in s from then."""
+    def start(self) -> Start:
+        """Start the node, and wait for its first label."""
         self.speak()
         self._collector.take(2)  # until it speaks
         began_s = time.monotonic()
@@ -321,7 +333,8 @@ class Run:
             self._look()
             if time.monotonic() - ready_s > 60:
                 self._give_up("has said nothing")
-        return ready_s - began_s, self._collector.emotions[0][0] - began_s
+        label_s = self._collector.emotions[0][0]
+        return Start(block_s=ready_s - began_s, label_s=label_s - began_s, cpu_s=cpu_s(self.node.pid))
 
     def phase(self, name: str, seconds: float, *, speaks: bool) -> Phase:
         """Watch the node for a while."""
@@ -416,7 +429,7 @@ def measure(around: Surroundings, seconds: float, cores: set[int], own: int) -> 
     collector = Collector(around.settings(COLLECTOR))
     collector.start()
     run = Run(around, collector)
-    ready_s, label_s = run.start()
+    start = run.start()
     phases = [
         run.phase("speech", PHASE_S, speaks=True),
         run.phase("silence", PHASE_S, speaks=False),
@@ -430,7 +443,7 @@ def measure(around: Surroundings, seconds: float, cores: set[int], own: int) -> 
         collector.take(0.2)
     collector.take(0.5)
     collector.end()
-    show(collector, phases, took, ready_s, label_s, own, cores)
+    show(collector, phases, took, start, own, cores)
     SAY(f"until it hears, step by step, in a process of its own: {steps.stdout.strip() or steps.stderr}\n")
     log = (around.folder / "node.log").read_text()
     told = [line for line in log.splitlines() if " WARNING " in line or " ERROR " in line]
@@ -441,8 +454,7 @@ def show(
     collector: Collector,
     phases: Sequence[Phase],
     took: dict[str, float],
-    ready_s: float,
-    label_s: float,
+    start: Start,
     own: int,
     cores: set[int],
 ) -> None:
@@ -463,8 +475,15 @@ def show(
     row("  the same in MiB", took["rss"] * 1e6 / 2**20, "MiB", None, 1)
     row("  at its peak", took["peak"], "MB", RSS_MB, 1)
     row("  its share where pages are shared (PSS)", took["pss"], "MB", None, 1)
-    row(f"start to the first label, beside its window's {WINDOW_S:g} s of sound", label_s - WINDOW_S, "s", START_S, 2)
-    row("  start to the first block of sound", ready_s, "s", None, 2)
+    row(
+        f"start to the first label, beside its window's {WINDOW_S:g} s of sound",
+        start.label_s - WINDOW_S,
+        "s",
+        START_S,
+        2,
+    )
+    row("  start to the first block of sound", start.block_s, "s", None, 2)
+    row("  processor until the first label", start.cpu_s, "s", None, 2)
     for each in phases:
         row(f"processor, of one core: {each.name}, {each.seconds:.0f} s", each.cpu_percent, "%", CPU_PERCENT, 2)
     row("blocks dropped, in all", last.dropped_blocks, "", 0)
