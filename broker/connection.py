@@ -140,6 +140,12 @@ class Attempt:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
+        self._client = client
+
+    def let_go(self) -> None:
+        """Hear no more of the client, which has ended: without the loop between the two, its sockets close at once."""
+        client = self._client
+        client.on_connect = client.on_disconnect = client.on_message = client.on_publish = client.on_subscribe = None
 
     def _on_connect(
         self,

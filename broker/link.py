@@ -183,6 +183,7 @@ class Link:
                 properties=session,
             )
         except (OSError, ValueError) as error:  # ValueError: a host name that is none
+            attempt.let_go()
             return str(error) or type(error).__name__
         client.loop_start()
         try:
@@ -198,6 +199,7 @@ class Link:
             self.connected_s = None
             client.disconnect()
             client.loop_stop()
+            attempt.let_go()
             if attempt.connection is not None:  # also when it opened after we gave up; nothing of it comes after this
                 self._events.put(Lost(attempt.connection))
 

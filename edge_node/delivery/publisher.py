@@ -304,7 +304,7 @@ class Publisher:
         if self._connection is None:
             return
         self._said = self._status(reason)
-        payload = encode(self._said, STATUS.largest_bytes)
+        payload = encode(self._said, STATUS.largest_bytes, STATUS.message)
         topic = STATUS.at(self._node)
         packet_id = self._connection.publish(topic, payload, retain=True)
         self._in_flight[packet_id] = _Sent(None, topic, time.monotonic_ns())
@@ -315,7 +315,7 @@ class Publisher:
         return msgspec.structs.replace(status, reason=StatusReason.BIRTH, online=True, time_us=0)
 
     def _will(self) -> Will:
-        payload = encode(self._status(StatusReason.LOST), STATUS.largest_bytes)
+        payload = encode(self._status(StatusReason.LOST), STATUS.largest_bytes, STATUS.message)
         return Will(topic=STATUS.at(self._node), payload=payload, delay_s=WILL_DELAY_S)
 
     def _is_drained(self, until_ns: int) -> bool:

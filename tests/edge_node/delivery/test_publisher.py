@@ -120,10 +120,17 @@ class Site:
         return listener
 
     def publish(
-        self, box: OutboxSettings, status: Callable[[StatusReason], NodeStatus] = _status, clock: WallClock = CLOCK
+        self,
+        box: OutboxSettings,
+        status: Callable[[StatusReason], NodeStatus] = _status,
+        clock: WallClock = CLOCK,
+        report: UpdateReport | None = None,
     ) -> Publisher:
+        """Start a publisher; a report is said before there can be a connection."""
         outbox = Outbox(box, clock)
         publisher = Publisher(NODE, self.settings(str(NODE)), outbox, status=status, meter=Meter())
+        if report is not None:
+            publisher.say(UPDATE, report)
         publisher.start()
         return publisher
 
@@ -488,11 +495,10 @@ def test_publisher_after_an_outage_tells_how_things_stand_before_what_happened(
     for _ in range(100):
         outbox.put(EMOTION, NODE, draft)
     listener = site.listen()
-    publisher = site.publish(box)
     report = UpdateReport(
         boot_id="0123456789abcdef", time_us=1, release=None, state=UpdateState.IDLE, reason="", progress=0
     )
-    publisher.say(UPDATE, report)  # before there is a connection
+    publisher = site.publish(box, report=report)
     _until(lambda: len(listener.seqs(EMOTION.at(NODE))) >= 30, "the outbox drains")
     assert [each.topic for each in listener.arrived][:3] == [STATUS.at(NODE), UPDATE.at(NODE), EMOTION.at(NODE)]
     publisher.say(UPDATE, msgspec.structs.replace(report, time_us=2))
