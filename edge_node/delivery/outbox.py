@@ -40,6 +40,8 @@ _MOST: Final = 2**53 - 1
 """No number in a message is longer, nor is any row's id greater."""
 _DATED_AT_ONCE: Final = 50
 """Rows in one transaction, which the pipeline's thread may have to wait for."""
+_LOOKED_AT: Final = 64
+"""Of the oldest rows, when one has to go, but never of the newer half; more than are ever in flight."""
 _WAITS, _HELD = 0, 3
 
 
@@ -190,10 +192,17 @@ class Outbox:
         """Mark rows as delivered."""
         self._file.run_many("UPDATE message SET state = 1 WHERE id = ?", ids)
 
-    def doubt(self, ids: Sequence[int]) -> None:
-        """Mark rows as perhaps delivered, before they are sent: they do not count as dropped if they have to go."""
-        if ids:
-            self._file.run_many("UPDATE message SET state = 2 WHERE id = ? AND state = 0", ids)
+    def doubt(self, ids: Sequence[int]) -> set[int]:
+        """Mark new rows as perhaps delivered, before they are sent: they do not count as dropped if they have to go.
+
+        Returns:
+            those that are still here; one that had to go meanwhile is counted as dropped, and is not to be sent.
+        """
+        if not ids:
+            return set()
+        marks = ", ".join("?" * len(ids))
+        statement = f"UPDATE message SET state = 2 WHERE state = 0 AND id IN ({marks}) RETURNING id"  # noqa: S608 -- question marks
+        return {row_id for (row_id,) in self._run(statement, *ids)}
 
     def refused(self, row: Row) -> None:
         """Mark a new row as not delivered: the broker says so. If it had to go meanwhile, it is dropped."""
@@ -249,6 +258,9 @@ class Outbox:
     def _make_room(self) -> bool:
         """Delete the oldest rows while a bound is passed; count the events among them that were never delivered.
 
+        Those that may have been delivered stay as long as there are others: what was in flight when a connection broke
+        would be in no account, neither stored nor dropped.
+
         Returns:
             whether there were such.
         """
@@ -258,7 +270,10 @@ class Outbox:
             if rows <= self.settings.most_rows and size <= self.settings.most_bytes:
                 return has_dropped
             ((kind, state),) = self._db.execute(
-                "DELETE FROM message WHERE id = (SELECT min(id) FROM message) RETURNING kind, state"
+                "DELETE FROM message WHERE id = ("
+                " SELECT id FROM (SELECT id, state FROM message ORDER BY id LIMIT ?) ORDER BY state = 2, id LIMIT 1"
+                ") RETURNING kind, state",
+                (min(_LOOKED_AT, self.settings.most_rows // 2),),
             ).fetchall()
             if kind == "emotion" and state in {_WAITS, _HELD}:
                 self._db.execute("UPDATE counter SET dropped = dropped + 1")

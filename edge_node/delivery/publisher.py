@@ -253,8 +253,10 @@ class Publisher:
             if row.topic in self._pauses:
                 closed.add(row.topic)
             chosen.append(row)
-        self._outbox.doubt([row.id for row in chosen if row.is_new])
+        here = self._outbox.doubt([row.id for row in chosen if row.is_new])
         for row in chosen:
+            if row.is_new and row.id not in here:
+                continue  # it had to go meanwhile
             now_ns = time.monotonic_ns()
             self._note_wait(row.id, now_ns)
             packet_id = self._connection.publish(row.topic, row.payload)
