@@ -11,6 +11,7 @@ from edge_node.pipeline import Pipeline
 from edge_node.settings import SourceSettings
 from edge_node.sound.capture import Capture, nothing_to_rescan
 from edge_node.sound.gate import SpeechGate
+from edge_node.sound.once import open_once
 
 __all__ = ["Loaded", "capture_of", "load_pipeline", "pipeline_of"]
 
@@ -64,13 +65,5 @@ def capture_of(settings: SourceSettings, is_muted: Callable[[], bool], mutings: 
         channel = settings.channel or 1
         opened = opener(settings.device, channel, gain_db=settings.gain_db, remove_dc=settings.remove_dc)
         return Capture(opened, is_muted=is_muted, mutings=mutings, rescan=rescan)
-    from edge_node.sound.replay import Replay  # noqa: PLC0415 -- likewise
-
-    replay = Replay(
-        [Path(each) for each in settings.paths],
-        name=settings.name,
-        repeat=settings.repeat,
-        real_time=settings.real_time,
-        channel=settings.channel,
-    )
+    replay = open_once(settings)
     return Capture(lambda: replay, is_muted=is_muted, mutings=mutings, rescan=nothing_to_rescan)

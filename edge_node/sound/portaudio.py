@@ -135,7 +135,7 @@ def rescan() -> None:
     """Let PortAudio look for devices anew. No stream may be open: it would be closed.
 
     PortAudio reads its list once, and nothing but ending and beginning it changes that. `sounddevice` has no public
-    function for it; its author names these two (python-sounddevice, issue 125). Each time costs some memory for good.
+    function for it; its author names these two in its tracker (number 125). Each time costs some memory for good.
 
     Raises:
         SourceError: PortAudio does not begin again; the next attempt may.

@@ -15,7 +15,6 @@ One file of more than 300 lines, because a script cannot import its neighbour as
 import argparse
 import contextlib
 import os
-import platform
 import queue
 import shutil
 import signal
@@ -39,6 +38,7 @@ from broker.link import Link
 from broker.local import free_port
 from broker.settings import BrokerSettings
 from deploy.certificates import issue_client, issue_server, make_authority
+from deploy.fleet.machine import machine
 
 ROOT: Final = Path(__file__).parents[2]
 SPEECH: Final = ROOT / "deploy" / "demo" / "audio"
@@ -462,7 +462,7 @@ def show(
     last = collector.telemetry[-1]
     spoken, silent, _ = phases
     others = ", ".join(str(core) for core in sorted(cores - {own})) or "none"
-    SAY(f"machine: {machine()}; Python {platform.python_version()}\n")
+    SAY(f"machine: {machine()}\n")
     SAY(f"by sched_setaffinity: node, sound server, broker on core {own}; busy loops on {others}\n\n")
     SAY(f"{'a running node: microphone, gate, model, MQTT over TLS':<64}{'budget':>8} {'measured':>10}\n")
 
@@ -501,13 +501,6 @@ def show(
         f"\nwindows: {windows} classified, {gated} without speech, {quiet} silent; "
         f"{len(collector.emotions)} of {last.emitted} events arrived\n"
     )
-
-
-def machine() -> str:
-    """Return the processor's name and how many cores there are."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
-    return f"{models[0] if models else 'unknown processor'} ({platform.machine()}), {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

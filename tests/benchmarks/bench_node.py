@@ -13,13 +13,11 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before numpy: both sides get one thread
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["NUMBA_NUM_THREADS"] = "1"
 
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 
 import librosa
 import msgspec
@@ -29,6 +27,7 @@ from broker.contract.bundle import Manifest, read_bundle
 from broker.contract.features import PAPER_FEATURES, FeatureSpec, Normalisation, extract
 from broker.contract.stream import FrameStream
 from broker.contract.windows import WindowSpec
+from deploy.fleet.machine import machine
 from edge_node.classifier import Classifier, verify
 from edge_node.models import factory_bundle
 from edge_node.sound.sources import BLOCK_S
@@ -68,7 +67,7 @@ def main() -> int:
     versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "librosa", "ai-edge-litert"))
     titles = f"{'min':>7} {'median':>7} {'of A (min)':>11} {'(median)':>9} {'of B (min)':>11}"
     lines = [
-        f"machine: {_machine()}; 1 thread; Python {platform.python_version()}, {versions}",
+        f"machine: {machine()}; 1 thread, {versions}",
         f"A and B: librosa's mfcc at the paper's setting; {len(once)} or more runs of each row, taking turns",
         "",
         f"{'µs per second of audio':<50} {titles}",
@@ -164,16 +163,6 @@ def _measure(rows: dict[str, Row]) -> dict[str, list[float]]:
                 run()
                 taken[name].append((time.process_time() - began) * 1e6 / audio_s)
     return taken
-
-
-def _machine() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
-    model = models[0] if models else platform.processor() or "unknown processor"
-    return f"{model} ({platform.machine()}), {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

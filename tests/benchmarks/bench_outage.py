@@ -11,7 +11,6 @@ import os
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy, as on a node
 
 import logging
-import platform
 import queue
 import statistics
 import sys
@@ -42,6 +41,7 @@ from broker.contract.topics import EMOTION, TELEMETRY, NodeId
 from broker.link import Link
 from broker.local import LocalBroker, free_port
 from broker.settings import BrokerSettings
+from deploy.fleet.machine import machine
 from edge_node.classifier import verify
 from edge_node.clock import WallClock
 from edge_node.delivery.outbox import Outbox, OutboxSettings
@@ -358,7 +358,7 @@ def show_hour(folder: Path) -> None:
 
 
 def main() -> int:
-    SAY(f"machine: {os.cpu_count()} x {platform.machine()}; Python {platform.python_version()}\n\n")
+    SAY(f"machine: {machine()}\n\n")
     logging.getLogger("edge_node.delivery.outbox").setLevel(logging.ERROR)  # it is full on purpose
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
